@@ -1,0 +1,7 @@
+"""The reading: what the votes say."""
+
+from django.apps import AppConfig
+
+
+class ResultsConfig(AppConfig):
+    name = "evalsite.results"

@@ -1,0 +1,73 @@
+"""One table: the images that are wanted, and what became of them."""
+
+import secrets
+
+from django.db import models
+from django.db.models import Q
+
+
+def image_path(image: "Image", filename: str) -> str:
+    """A random name: a file's name must not tell who painted it, for what or when."""
+    return f"images/{secrets.token_hex(16)}{filename[filename.rfind('.') :]}"
+
+
+class Image(models.Model):
+    """A picture that somebody wants painted. This row is the queue; a message is only a nudge.
+
+    QUEUED waits, CLAIMED is being painted by the holder of `claim_token` until
+    `lease_expires_at`, READY has its file, FAILED has its reason.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "QUEUED"
+        CLAIMED = "CLAIMED"
+        READY = "READY"
+        FAILED = "FAILED"
+
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    recipe_digest = models.CharField(max_length=64, editable=False)
+    recipe = models.JSONField(editable=False)
+    prompt = models.TextField(editable=False)
+    seed = models.BigIntegerField(editable=False)
+
+    status = models.CharField(max_length=8, choices=Status, default=Status.QUEUED)
+    requested_at = models.DateTimeField()
+    nudged_at = models.DateTimeField(null=True, blank=True)
+    claim_token = models.CharField(max_length=80, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.TextField(blank=True)
+
+    file = models.FileField(upload_to=image_path, max_length=200, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    width = models.PositiveIntegerField(null=True, blank=True)
+    height = models.PositiveIntegerField(null=True, blank=True)
+    provenance = models.JSONField(default=dict, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status="READY")
+                | (~Q(file="") & ~Q(sha256="") & Q(width__isnull=False, height__isnull=False)),
+                name="image_ready_has_a_file",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="CLAIMED", lease_expires_at__isnull=False) & ~Q(claim_token="")
+                | ~Q(status="CLAIMED") & Q(claim_token="", lease_expires_at=None),
+                name="image_claimed_has_token_and_lease",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="FAILED") | ~Q(error=""), name="image_failed_has_a_reason"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["recipe_digest", "id"],
+                condition=Q(status__in=["QUEUED", "CLAIMED"]),
+                name="image_wanted",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.prompt[:60]} ({self.status.lower()})"
