@@ -104,7 +104,7 @@ class Ballot(models.Model):
 
 
 class Showing(models.Model):
-    """One ballot put before one rater. Kept for ever: what was seen is evidence, answered or not."""
+    """One ballot put before one rater. Kept for ever: what was seen is evidence."""
 
     code = models.CharField(max_length=32, default=random_code, unique=True, editable=False)
     ballot = models.ForeignKey(Ballot, models.PROTECT, related_name="showings")
