@@ -1,0 +1,222 @@
+"""What to paint: a frozen recipe that names everything that changes a pixel. No Django, no torch.
+
+A recipe, a prompt and a seed make an image; equal ones make equal images, whoever asks.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+FOLDER_NAME = re.compile(r"\w[\w.-]*")
+
+MAX_SEED = 2**63 - 1
+TRAIN_STEPS = 1000
+
+# The schedulers that keep an image independent of its batch mates, and whether each accepts
+# explicit timesteps. A test holds this table against diffusers.
+SCHEDULERS = {
+    "DDIMScheduler": False,
+    "DDPMScheduler": True,
+    "DPMSolverMultistepScheduler": True,
+    "EulerAncestralDiscreteScheduler": True,  # through our own subclass: pipelines/sdxl.py
+    "EulerDiscreteScheduler": True,
+    "HeunDiscreteScheduler": True,
+    "LCMScheduler": True,
+    "PNDMScheduler": False,
+    "TCDScheduler": True,
+    "UniPCMultistepScheduler": False,
+}
+WEIGHT_FILES = (".safetensors", ".json", ".txt", ".model")  # weights, settings, tokenizers
+
+
+class Recipe(BaseModel):
+    """Where the weights are, at which revision, and how they are sampled.
+
+    `checkpoint` is a folder's name (looked up in CHECKPOINT_DIRS), an absolute path, or a hub id.
+    `revision` pins its content: a hub commit (40 hex digits), or `folder_revision` of a folder.
+    `unet` replaces the checkpoint's own (LCM-XL is SDXL base with another UNet), same forms.
+    An imported recipe paints nothing: its checkpoint is a folder with a manifest, its revision
+    pins one system's rows and files (`generation.manifest`), and every sampling setting is empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    family: Literal["sdxl", "imported"]
+    checkpoint: str
+    revision: str
+    # An empty value means "not set", and is left out of the digest: a field added later with an
+    # empty default changes no digest. A default here must therefore never become a setting.
+    variant: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
+    unet: str = ""
+    unet_revision: str = ""
+    scheduler: str = ""  # a class of diffusers; empty: the checkpoint's own
+    timestep_spacing: Literal["", "leading", "linspace", "trailing"] = ""
+    timesteps: tuple[Annotated[int, Field(ge=0, lt=TRAIN_STEPS)], ...] = ()
+    steps: Annotated[int, Field(ge=0, le=TRAIN_STEPS)] = 0
+    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
+    width: Annotated[int, Field(ge=0, le=8192, multiple_of=8)] = 0
+    height: Annotated[int, Field(ge=0, le=8192, multiple_of=8)] = 0
+    dtype: Literal["", "float32", "float16", "bfloat16"] = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Recipe":
+        problems = _imported_problems(self) if self.family == "imported" else _painted(self)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def digest(self) -> str:
+        """The recipe's name: sha256 of its canonical JSON."""
+        return _digest_of(self.model_dump(mode="json", exclude_defaults=True))
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the checkpoint is a hub repository rather than a folder."""
+        return is_commit(self.revision)
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field, as stored in System.recipe and Image.recipe."""
+        return self.model_dump(mode="json")
+
+
+def _imported_problems(recipe: Recipe) -> list[str]:
+    empty = {"family", "checkpoint", "revision"}
+    problems = [
+        f"{field}: an imported system is not painted, so leave this out"
+        for field in recipe.model_fields_set - empty
+        if getattr(recipe, field) != Recipe.model_fields[field].default
+    ]
+    if not CONTENT.fullmatch(recipe.revision):
+        problems.append(
+            "revision: an imported system is pinned by the content of its files, expected "
+            f"sha256: and 64 hex digits, got {recipe.revision!r}"
+        )
+    return sorted(problems) + _place_problems("checkpoint", recipe.checkpoint, recipe.revision)
+
+
+def _painted(recipe: Recipe) -> list[str]:
+    problems = _place_problems("checkpoint", recipe.checkpoint, recipe.revision)
+    if recipe.unet or recipe.unet_revision:
+        problems += _place_problems("unet", recipe.unet, recipe.unet_revision)
+    expected = {
+        "steps": "a number of steps, 1 or more",
+        "guidance": "a number, 0 for none",
+        "width": "pixels, a multiple of 8",
+        "height": "pixels, a multiple of 8",
+        "dtype": "float32, float16 or bfloat16",
+    }
+    problems += [
+        f"{field}: missing, expected {what}"
+        for field, what in expected.items()
+        if getattr(recipe, field) == Recipe.model_fields[field].default
+    ]
+    return problems + _schedule_problems(recipe)
+
+
+def _place_problems(field: str, place: str, revision: str) -> list[str]:
+    """A hub id goes with a commit, a folder with the hash of its content."""
+    pin = "revision" if field == "checkpoint" else f"{field}_revision"
+    if HUB_ID.fullmatch(place):
+        if is_commit(revision):
+            return []
+        return [
+            f"{pin}: {place} is a hub id, expected its commit (40 hex digits; a branch or a tag "
+            f"can move), got {revision!r}"
+        ]
+    if not FOLDER_NAME.fullmatch(place) and not Path(place).is_absolute():
+        return [
+            f"{field}: expected a folder's name, an absolute path or a hub id such as org/name, "
+            f"got {place!r}"
+        ]
+    if not CONTENT.fullmatch(revision):
+        return [
+            f"{pin}: {place} is a folder, expected the hash of its content (sha256: and 64 hex "
+            f"digits), got {revision!r}"
+        ]
+    return []
+
+
+def _schedule_problems(recipe: Recipe) -> list[str]:
+    problems = []
+    if recipe.scheduler and recipe.scheduler not in SCHEDULERS:
+        problems.append(
+            f"scheduler: {recipe.scheduler!r} is not known, expected one of "
+            + ", ".join(SCHEDULERS)
+        )
+    if not recipe.timesteps:
+        return problems
+    if len(recipe.timesteps) != recipe.steps:
+        problems.append(
+            f"timesteps: {len(recipe.timesteps)} given, expected as many as steps ({recipe.steps})"
+        )
+    if list(recipe.timesteps) != sorted(set(recipe.timesteps), reverse=True):
+        problems.append("timesteps: expected from high to low, each once")
+    if recipe.timestep_spacing:
+        problems.append("timestep_spacing: timesteps already say which steps are taken")
+    if not recipe.scheduler:
+        problems.append("scheduler: explicit timesteps need a scheduler by name")
+    elif not SCHEDULERS.get(recipe.scheduler, True):
+        problems.append(f"timesteps: {recipe.scheduler} does not accept explicit ones")
+    return problems
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a hub commit (else it is the hash of a folder's content)."""
+    return COMMIT.fullmatch(revision) is not None
+
+
+def image_digest(recipe: Recipe, prompt: str, seed: int) -> str:
+    """The name of one image: equal for equal recipe, prompt and seed, in whichever study."""
+    return _digest_of({"recipe": recipe.digest, "prompt": prompt, "seed": seed})
+
+
+def _digest_of(value: dict[str, Any]) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def find_checkpoint(name: str, folders: Iterable[Path]) -> Path | None:
+    """The folder of a checkpoint: an absolute path itself, a name in the first that has it."""
+    if Path(name).is_absolute():
+        return Path(name) if Path(name).is_dir() else None
+    if not FOLDER_NAME.fullmatch(name):
+        return None
+    return next((folder / name for folder in folders if (folder / name).is_dir()), None)
+
+
+def folder_revision(folder: Path) -> str:
+    """`sha256:` and the hash of a folder's weights, settings and tokenizers.
+
+    Hidden files and folders (a downloader's notes) and readmes are left out: they change no pixel.
+    """
+    total = hashlib.sha256()
+    for relative in sorted(_weight_files(folder)):
+        status = (folder / relative).stat()
+        content = _file_sha256(folder / relative, status.st_size, status.st_mtime_ns)
+        total.update(f"{relative}\0{content}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _weight_files(folder: Path) -> Iterable[str]:
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix in WEIGHT_FILES and not hidden and path.is_file():
+            yield relative.as_posix()
+
+
+@cache
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Gigabytes are read once: the size and time of change are the rest of the cache's key."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
