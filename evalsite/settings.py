@@ -6,6 +6,7 @@ real SECRET_KEY and ALLOWED_HOSTS.
 """
 
 from pathlib import Path
+from urllib.parse import quote
 
 import environ
 from csp.constants import NONE, SELF
@@ -69,9 +70,8 @@ TEMPLATES = [
 
 # Database. A vote is acknowledged only once it is durable: SQLite in WAL with synchronous=FULL,
 # and every transaction IMMEDIATE, so that two writers wait for each other instead of failing.
-DATABASES = {
-    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'evalsite.sqlite3'}")
-}
+EMBEDDED_URL = f"sqlite:///{quote(str(VAR_DIR / 'evalsite.sqlite3'))}"  # any folder's name
+DATABASES = {"default": env.db_url("DATABASE_URL", default=EMBEDDED_URL)}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
