@@ -1,0 +1,87 @@
+"""Votes grouped by who gave them and by what they were about."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Labels = Sequence[object] | NDArray[np.generic]
+
+UNLABELLED = -1
+_NO_LABEL = (None, "none")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """The clusters of one dimension: each vote's cluster 0..G-1, and each cluster's size."""
+
+    codes: Codes
+    sizes: Floats
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are: G."""
+        return len(self.sizes)
+
+    @property
+    def largest(self) -> int:
+        """The votes of the biggest cluster."""
+        return int(self.sizes.max())
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum of one value per vote within each cluster, shape (G,)."""
+        totals = np.bincount(self.codes, weights=values, minlength=self.count)
+        return totals.astype(np.float64, copy=False)
+
+
+def factorise(labels: Labels | None, n_votes: int, what: str) -> Codes:
+    """Number the labels of a column 0, 1, ... in order of appearance.
+
+    Parameters
+    ----------
+    labels : one label per vote, all hashable (text or whole numbers), or None for a
+        column that is missing. None and the literal `none` mean "no label".
+    n_votes : the length that the column must have.
+    what : the column's name, for the error's text.
+
+    Returns
+    -------
+    Codes, shape (n_votes,); UNLABELLED (-1) where there is no label.
+
+    Raises
+    ------
+    ValueError : wrong length, or a label that is NaN: a hole in a table is not a rater.
+    """
+    if labels is None:
+        return np.full(n_votes, UNLABELLED, dtype=np.intp)
+    column: Iterable[object] = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    # A dictionary reads a million strings several times faster than sorting them does.
+    numbers: dict[object, int] = dict.fromkeys(column, UNLABELLED)
+    real = [label for label in numbers if label not in _NO_LABEL]
+    if any(label != label for label in real):
+        raise ValueError(f"a {what} label is NaN")
+    numbers.update(zip(real, range(len(real)), strict=True))
+    codes = np.fromiter(map(numbers.__getitem__, column), dtype=np.intp)
+    if codes.shape != (n_votes,):
+        raise ValueError(f"{codes.size} {what} labels for {n_votes} votes")
+    return codes
+
+
+def group(keys: Codes) -> Groups:
+    """Groups of equal keys, renumbered 0..G-1. Keys are any integers, at least one of them."""
+    shifted = keys - keys.min()
+    # Counting beats sorting as long as the range of the keys is not much wider than the votes.
+    if shifted.max() > 4 * keys.size + 1024:
+        _, codes, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+        return Groups(codes, sizes.astype(np.float64))
+    counts = np.bincount(shifted)
+    present = counts > 0
+    return Groups((np.cumsum(present) - 1)[shifted], counts[present].astype(np.float64))
+
+
+def cross(first: Groups, second: Groups) -> Groups:
+    """The cells of two dimensions: votes that share a cluster of both."""
+    return group(first.codes * second.count + second.codes)
