@@ -1,0 +1,152 @@
+"""Real votes, and what other programs made of them.
+
+The environment variable EVALSITE_REFERENCE_DATA names a folder with
+
+    votes/NAME.csv                   rater_id, prompt_id, criterion, model_a, model_b, winner
+    reference/NAME_pairs.csv         Wilson, Clopper-Pearson and Jeffreys per pair, from R
+    reference/NAME_recommended.csv   the default interval per pair, from research code
+
+for NAME in llmfao (dustalov/llmfao, CC BY 4.0) and tmo (mantiuk/pwcmp examples, MIT). The
+data are not part of this project; without them these tests are skipped.
+"""
+
+import csv
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evalsite.stats import (
+    clopper_pearson_interval,
+    clustered_interval,
+    jeffreys_interval,
+    pair_win_rates,
+    wilson_interval,
+)
+
+DATA = os.environ.get("EVALSITE_REFERENCE_DATA")
+if not DATA:
+    pytest.skip("EVALSITE_REFERENCE_DATA names no reference folder", allow_module_level=True)
+
+NAMES = ["tmo", "llmfao"]
+OUTCOMES = {"a": 1.0, "tie": 0.5, "b": 0.0}
+
+
+@cache
+def read(part):
+    with (Path(DATA) / part).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
+def votes(name):
+    """The columns of `pair_win_rates`, and the systems' numbers: alphabetical."""
+    rows = read(f"votes/{name}.csv")
+    systems = sorted({row[side] for row in rows for side in ("model_a", "model_b")})
+    numbers = {system: number for number, system in enumerate(systems)}
+    columns = {
+        "first": np.array([numbers[row["model_a"]] for row in rows]),
+        "second": np.array([numbers[row["model_b"]] for row in rows]),
+        "outcomes": np.array([OUTCOMES[row["winner"]] for row in rows]),
+        "raters": [row["rater_id"] for row in rows],
+        "prompts": [row["prompt_id"] for row in rows],
+    }
+    return columns, numbers
+
+
+@cache
+def results(name, fixed_prompts):
+    columns, _ = votes(name)
+    return pair_win_rates(**columns, fixed_prompts=fixed_prompts)
+
+
+def numbered(name, row):
+    _, numbers = votes(name)
+    return numbers[row["i"]], numbers[row["j"]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("kind", "fixed_prompts"), [("2way", False), ("rater", True)])
+def test_every_recommended_interval_is_reproduced(name, kind, fixed_prompts):
+    rows = read(f"reference/{name}_recommended.csv")
+    assert len(rows) == {"tmo": 21, "llmfao": 57}[name]
+    for row in rows:
+        found = results(name, fixed_prompts)[numbered(name, row)]
+        assert found.n == int(row["n"])
+        assert found.win_rate == pytest.approx(float(row["est"]), abs=1e-6)
+        assert found.low == pytest.approx(float(row[f"{kind}_lo"]), abs=1e-6)
+        assert found.high == pytest.approx(float(row[f"{kind}_hi"]), abs=1e-6)
+        assert found.se == pytest.approx(float(row[f"{kind}_se"]), rel=0.005)
+        for field, column in (("df", "df"), ("n_eff", "neff"), ("design_effect", "deff")):
+            assert getattr(found, field) == pytest.approx(float(row[f"{kind}_{column}"]), rel=1e-6)
+
+
+def test_the_pairs_without_a_recommended_interval_are_those_whose_order_depends_on_the_locale():
+    # R sorted the 60 pairs of llmfao without regard to case, the research code by code point,
+    # where "Weaver 12k" comes before "command": it knew these three pairs the other way round
+    # and so found no row to put beside R's. Nothing about their votes is special: turned round,
+    # they are computed like all others, and their estimates agree with R's (next test).
+    pairs = {(row["i"], row["j"]) for row in read("reference/llmfao_pairs.csv")}
+    recommended = {(row["i"], row["j"]) for row in read("reference/llmfao_recommended.csv")}
+    assert recommended < pairs
+    missing = pairs - recommended
+    assert missing == {
+        ("command", "Weaver 12k"),
+        ("command-light", "Weaver 12k"),
+        ("command-nightly", "Weaver 12k"),
+    }
+    assert missing == {(i, j) for i, j in pairs if i > j}
+    for pair in missing:
+        first, second = (votes("llmfao")[1][system] for system in pair)
+        found = results("llmfao", False)
+        assert (first, second) not in found
+        assert found[second, first].method == "two-way jackknife"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_and_intervals_for_independent_votes_agree_with_r(name):
+    columns, _ = votes(name)
+    rows = read(f"reference/{name}_pairs.csv")
+    found = pair_win_rates(**columns, pairs=[numbered(name, row) for row in rows])
+    for row, result in zip(rows, found.values(), strict=False):
+        for field in ("n", "wins", "ties", "losses", "n_raters", "n_prompts"):
+            assert getattr(result, field) == int(row[field])
+        assert result.win_rate == pytest.approx(float(row["win_rate_half"]), abs=1e-6)
+        assert result.win_rate_decided == pytest.approx(float(row["win_rate_dropties"]), abs=1e-6)
+        wins = result.wins + result.ties / 2
+        for interval, column in (
+            (wilson_interval, "wilson"),
+            (jeffreys_interval, "jeff"),
+            (clopper_pearson_interval, "cp"),
+        ):
+            if row[f"{column}_lo"] == "NA":  # R's exact test takes whole wins only
+                assert (column, wins % 1) == ("cp", 0.5)
+                continue
+            limits = interval(wins, result.n)
+            assert limits.low == pytest.approx(float(row[f"{column}_lo"]), abs=1e-6)
+            assert limits.high == pytest.approx(float(row[f"{column}_hi"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_doubling_every_real_vote_moves_no_limit_by_more_than_two_points(name):
+    columns, _ = votes(name)
+    twice = pair_win_rates(**{key: np.tile(column, 2) for key, column in columns.items()})
+    for pair, once in results(name, False).items():
+        if once.n >= 30:
+            assert twice[pair].low == pytest.approx(once.low, abs=0.02)
+            assert twice[pair].high == pytest.approx(once.high, abs=0.02)
+
+
+def test_a_pair_alone_gets_the_interval_that_it_gets_among_all():
+    columns, _ = votes("tmo")
+    own = (columns["first"] == 0) & (columns["second"] == 1)
+    turned = (columns["first"] == 1) & (columns["second"] == 0)
+    outcomes = np.where(turned, 1 - columns["outcomes"], columns["outcomes"])
+    kept = np.flatnonzero(own | turned)
+    alone = clustered_interval(
+        outcomes[kept], *([columns[key][k] for k in kept] for key in ("raters", "prompts"))
+    )
+    among = results("tmo", False)[0, 1]
+    assert (alone.low, alone.high) == pytest.approx((among.low, among.high))
