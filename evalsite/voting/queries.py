@@ -1,0 +1,91 @@
+"""Reading across votes: what counts, how far a study and a rater have come."""
+
+from dataclasses import dataclass
+
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+
+from evalsite.studies.models import Comparison, Criterion, Study
+from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
+
+
+def showings_of(rater_code: str | None) -> QuerySet[Showing]:
+    """What was put before this rater, with all that a page needs; nothing for nobody."""
+    return Showing.objects.filter(rater__code=rater_code or "").select_related(
+        "rater__study", "criterion", "comparison__first__prompt", "comparison__second", "ballot"
+    )
+
+
+def counted_votes(study: Study, *, with_excluded: bool = False) -> QuerySet[Vote]:
+    """The votes that count, one for each answered ballot; every other vote is surplus.
+
+    A vote counts when it is the latest take of the showing that holds a COUNTED ballot, and that
+    ballot was answered: closing, excluding and flagging take the ballot away, so no times are
+    compared. A comparison or prompt taken out takes its votes along. `with_excluded` keeps the
+    votes of raters who were excluded, or withdrew, only after closing.
+    """
+    later = Vote.objects.filter(showing=OuterRef("showing"), take__gt=OuterRef("take"))
+    votes = Vote.objects.filter(
+        ~Exists(later),
+        showing__criterion__study=study,
+        showing__held_ballot__purpose=Ballot.Purpose.COUNTED,
+        showing__held_ballot__answered_at__isnull=False,
+        showing__comparison__removed_at=None,
+        showing__comparison__first__prompt__removed_at=None,
+    )
+    if with_excluded:
+        return votes
+    return votes.filter(showing__rater__excluded_at=None, showing__rater__withdrawn_at=None)
+
+
+@dataclass(frozen=True)
+class StudyCounts:
+    """How full a study is. Says nothing about who wins, so it may be shown while it runs."""
+
+    n_ballots: int  # wanted votes on comparisons still in the study
+    n_answered: int  # of these
+    n_votes: int  # every stored first take, surplus included
+    n_raters: int
+    n_finished: int
+    n_excluded: int
+    n_flags: int
+
+
+def study_counts(study: Study) -> StudyCounts:
+    """Counted from the rows in four queries."""
+    ballots = Ballot.objects.filter(
+        criterion__study=study,
+        purpose=Ballot.Purpose.COUNTED,
+        comparison__removed_at=None,
+        comparison__first__prompt__removed_at=None,
+    ).aggregate(n_ballots=Count("pk"), n_answered=Count("answered_at"))
+    raters = Rater.objects.filter(study=study).aggregate(
+        n_raters=Count("pk"),
+        n_finished=Count("finished_at"),
+        n_excluded=Count("pk", filter=Q(excluded_at__isnull=False)),
+    )
+    return StudyCounts(
+        n_votes=Vote.objects.filter(showing__criterion__study=study, take=1).count(),
+        n_flags=Flag.objects.filter(showing__criterion__study=study).count(),
+        **ballots,
+        **raters,
+    )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a rater has come: `done` answers of at most `total`."""
+
+    done: int
+    total: int
+
+
+def progress_of(rater: Rater) -> Progress:
+    """Answers given, and the rater's cap or every pair there is, whichever is less."""
+    done = Vote.objects.filter(showing__rater=rater, showing__counted=True, take=1).count()
+    cap = rater.study.votes_per_rater
+    pairs = Comparison.objects.filter(
+        first__prompt__study=rater.study, removed_at=None, first__prompt__removed_at=None
+    )
+    n_pairs = (pairs if cap is None else pairs[:cap]).count()  # no need to count beyond the cap
+    total = n_pairs * Criterion.objects.filter(study=rater.study).count()
+    return Progress(done=done, total=max(done, total if cap is None else min(cap, total)))
