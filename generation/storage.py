@@ -11,7 +11,7 @@ from django.core.files.storage import FileSystemStorage
 class DurableStorage(FileSystemStorage):
     """Temporary file, fsync, rename: only then may a row point at it."""
 
-    def _save(self, name: str, content: File[bytes]) -> str:
+    def _save(self, name: str, content: "File[bytes]") -> str:
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".new-")
