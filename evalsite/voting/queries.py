@@ -8,9 +8,10 @@ from evalsite.studies.models import Comparison, Criterion, Study
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
 
 
-def showings_of(rater_code: str | None) -> QuerySet[Showing]:
-    """What was put before this rater, with all that a page needs; nothing for nobody."""
-    return Showing.objects.filter(rater__code=rater_code or "").select_related(
+def showings_of(*rater_codes: str) -> QuerySet[Showing]:
+    """What was put before these raters (one person, a code for each study), with all that a
+    page needs; nothing for nobody."""
+    return Showing.objects.filter(rater__code__in=rater_codes).select_related(
         "rater__study", "criterion", "comparison__first__prompt", "comparison__second", "ballot"
     )
 
@@ -89,3 +90,26 @@ def progress_of(rater: Rater) -> Progress:
     n_pairs = (pairs if cap is None else pairs[:cap]).count()  # no need to count beyond the cap
     total = n_pairs * Criterion.objects.filter(study=rater.study).count()
     return Progress(done=done, total=max(done, total if cap is None else min(cap, total)))
+
+
+def may_get_more(rater: Rater) -> bool:
+    """Whether a pair may yet come: a wanted vote is missing on a pair that is new to this rater."""
+    if rater.excluded_at or rater.withdrawn_at:
+        return False
+    cap = rater.study.votes_per_rater
+    if cap is not None and progress_of(rater).done >= cap:
+        return False
+    shown = Showing.objects.filter(
+        rater=rater,
+        comparison=OuterRef("comparison"),
+        criterion=OuterRef("criterion"),
+        counted=True,
+    )
+    return Ballot.objects.filter(
+        ~Exists(shown),
+        criterion__study=rater.study,
+        purpose=Ballot.Purpose.COUNTED,
+        answered_at=None,
+        comparison__removed_at=None,
+        comparison__first__prompt__removed_at=None,
+    ).exists()
