@@ -1,4 +1,8 @@
-"""The Celery app of the painters. Messages carry ids only; the Image rows are the queue."""
+"""The Celery app of the painters. Messages carry ids only; the Image rows are the queue.
+
+A worker is started with `celery -A generation worker`: this module is found by its name. It keeps
+one child, which alone loads torch; the parent, which forks it, never does.
+"""
 
 import os
 
@@ -7,13 +11,17 @@ from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "evalsite.settings")
 
+QUEUE = "painting"
+PAINT_IMAGES = "generation.tasks.paint_images"
+
 app = Celery("generation")
 app.conf.update(
     broker_url=settings.REDIS_URL,
     broker_connection_retry_on_startup=True,
-    # A chunk may take long: give it back to another worker only when nobody can be at it.
     broker_transport_options={
-        "visibility_timeout": 3600,
+        # Longer than any chunk takes. Nothing waits for it: a child that dies has its message put
+        # back at once, and for a worker that dies the sweep sends a new one.
+        "visibility_timeout": 12 * 3600,
         "unacked_restore_throttle": 1,
         # Fail soon when the broker is away: the sweep will send again.
         "socket_timeout": 10,
@@ -22,9 +30,11 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
+    task_publish_retry=False,
     worker_prefetch_multiplier=1,
     worker_concurrency=1,  # one child, one device, one model in memory
+    worker_pool="prefork",
     worker_hijack_root_logger=False,
-    task_default_queue="painting",
+    task_default_queue=QUEUE,
 )
 app.autodiscover_tasks(["generation"])

@@ -1,0 +1,57 @@
+"""Families of models, one file each. This registry loads none of them until it must: torch is
+imported by a family's own module, in the worker's child, and nowhere else.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL.Image import Image as Picture
+
+from generation.spec import Recipe
+from generation.weights import Weights
+
+FAMILIES = {"sdxl": "generation.pipelines.sdxl"}
+
+
+class MemoryFullError(Exception):
+    """The batch does not fit in the device's memory; a smaller one may."""
+
+
+class DeviceLostError(Exception):
+    """The device is in a state that only a new process can leave."""
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What a painter makes of one prompt."""
+
+    picture: Picture
+    truncated: bool  # the text encoder did not see the whole prompt
+
+
+class Painter(Protocol):
+    """A loaded pipeline."""
+
+    facts: dict[str, Any]  # how it paints, for the provenance of every image
+    batch_size: int  # what to try first
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
+        """One painting per prompt, each from its own seed. Raises MemoryFullError."""
+
+    def free(self) -> None:
+        """Hand unused memory back to the device."""
+
+    def close(self) -> None:
+        """Let go of the weights."""
+
+
+def load(recipe: Recipe, weights: Weights, *, device: str) -> Painter:
+    """Load a recipe's pipeline. `device` is torch's name for one; empty: cuda where there is one.
+
+    Whatever is wrong with the weights is raised as it comes.
+    """
+    family = importlib.import_module(FAMILIES[recipe.family])
+    painter: Painter = family.load(recipe, weights, device=device)
+    return painter

@@ -1,0 +1,76 @@
+"""Every image, its state and its evidence: to be read, and failed ones to be retried."""
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from PIL import Image as Pictures
+
+from generation import services
+from generation.models import Image
+
+if TYPE_CHECKING:
+    ImageModelAdmin = admin.ModelAdmin[Image]
+else:
+    ImageModelAdmin = admin.ModelAdmin
+
+PREVIEW = 256  # pixels
+
+
+@admin.register(Image)
+class ImageAdmin(ImageModelAdmin):
+    """Images are made by workers and imports alone: no row is added, edited or deleted here."""
+
+    list_display = ("id", "prompt_start", "checkpoint", "status", "attempts", "finished_at")
+    list_filter = ("status", "requested_at")
+    search_fields = ("prompt", "digest", "error")
+    ordering = ("-id",)
+    actions = ("retry_failed",)
+    exclude = ("file",)
+    show_full_result_count = False
+
+    @admin.display(description="prompt")
+    def prompt_start(self, image: Image) -> str:
+        return image.prompt[:60]
+
+    @admin.display(description="checkpoint")
+    def checkpoint(self, image: Image) -> str:
+        return str(image.recipe.get("checkpoint", ""))
+
+    @admin.display(description="image")
+    def preview(self, image: Image) -> SafeString | str:
+        """A small copy inside the page: stored files have no address of their own."""
+        if not image.file:
+            return "-"
+        with image.file.open() as file, Pictures.open(file) as picture:
+            picture.thumbnail((PREVIEW, PREVIEW))
+            small = io.BytesIO()
+            picture.save(small, "WEBP")
+        data = base64.b64encode(small.getvalue()).decode()
+        return format_html('<img src="data:image/webp;base64,{}" alt="">', data)
+
+    @admin.action(description="Retry failed images", permissions=["retry"])
+    def retry_failed(self, request: HttpRequest, images: QuerySet[Image]) -> None:
+        n_retried = services.retry_failed(images, at=timezone.now())
+        messages.success(request, f"{n_retried} failed images are queued again.")
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("generation.change_image")
+
+    def get_readonly_fields(self, request: HttpRequest, image: Image | None = None) -> list[str]:
+        return [*(field.name for field in Image._meta.fields), "preview"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
+        return False

@@ -1,0 +1,236 @@
+"""Images that others made: a folder of files with a manifest, one line an image.
+
+The manifest is `metadata.jsonl` or `metadata.csv`, as in an imagefolder of the hub. It is read
+whole, every problem is listed with its line, and nothing is taken from one that has any.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from generation.encoding import PictureError, file_sha256, open_picture
+from generation.spec import MAX_SEED
+
+NAMES = ("metadata.jsonl", "metadata.csv")
+REQUIRED = ("file_name", "prompt", "system", "sample")
+OPTIONAL = ("seed", "sha256", "recipe", "source", "licence")
+MAX_ROWS = 200_000
+MAX_LINE = 100_000  # characters
+MAX_PROBLEMS = 200
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be taken, with every problem found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class ImportedImage:
+    """One line of a manifest, checked."""
+
+    line: int
+    path: Path
+    file_name: str
+    prompt: str
+    system: str
+    sample: int
+    seed: int  # the sample's number where the manifest names none
+    sha256: str  # of the file as it came
+    recipe: str = ""  # how it was made, in the words of whoever made it
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder of images from elsewhere, all of them readable."""
+
+    path: Path
+    images: tuple[ImportedImage, ...]
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Systems in the order in which they first appear."""
+        return tuple(dict.fromkeys(image.system for image in self.images))
+
+    def of_system(self, system: str) -> tuple[ImportedImage, ...]:
+        """The images of one system, in the manifest's order."""
+        return tuple(image for image in self.images if image.system == system)
+
+    def revision(self, system: str) -> str:
+        """`sha256:` and the hash of what one system answers: prompts, samples, seeds and files."""
+        total = hashlib.sha256()
+        for image in sorted(self.of_system(system), key=lambda one: (one.prompt, one.sample)):
+            total.update(json.dumps([image.prompt, image.sample, image.seed]).encode())
+            total.update(f"\0{image.sha256}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check a folder's manifest and every file it lists.
+
+    Raises ManifestError, which lists all problems; nothing is half taken.
+    """
+    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    if len(found) != 1:
+        what = "both are there" if found else "neither is there"
+        raise ManifestError([f"{folder}: expected one of {' or '.join(NAMES)}, {what}"])
+    path, problems, images = found[0], list[str](), list[ImportedImage]()
+    for n_rows, (line, row) in enumerate(_rows(path), 1):
+        if n_rows > MAX_ROWS:
+            problems.append(f"{path.name}: more than {MAX_ROWS:,} rows, split it")
+            break
+        try:
+            images.append(_read_row(folder, line, row))
+        except ManifestError as error:
+            problems += [f"{path.name} line {line}: {problem}" for problem in error.problems]
+    problems += [f"{path.name} {problem}" for problem in _repeats(images)]
+    if not images and not problems:
+        problems.append(f"{path.name}: no rows")
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        raise ManifestError(problems[:MAX_PROBLEMS] + [f"and {more} more"] * (more > 0))
+    return Manifest(path, tuple(images))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers and raw rows, or the problem in place of a row."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".jsonl":
+                for line, text in enumerate(file, 1):
+                    if text.strip():
+                        yield line, _json_row(text)
+            else:
+                reader = csv.DictReader(file, strict=True)
+                for row in reader:
+                    yield reader.line_num, row
+    except UnicodeDecodeError as error:
+        raise ManifestError([f"{path.name}: expected UTF-8 text, {error}"]) from error
+    except csv.Error as error:
+        raise ManifestError([f"{path.name}: not readable as CSV: {error}"]) from error
+
+
+def _json_row(text: str) -> Any:
+    if len(text) > MAX_LINE:
+        return f"longer than {MAX_LINE:,} characters"
+    try:
+        row = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return f"not a JSON object: {error}"
+    return row if isinstance(row, dict) else "expected a JSON object"
+
+
+def _read_row(folder: Path, line: int, row: Any) -> ImportedImage:
+    if isinstance(row, str):
+        raise ManifestError([row])
+    problems = _column_problems(row)
+    if problems:
+        raise ManifestError(problems)
+    texts = {name: _text(row, name, problems) for name in REQUIRED + OPTIONAL}
+    sample = _number(row, "sample", problems) or 0
+    seed = _number(row, "seed", problems)
+    path = _inside(folder, texts["file_name"], problems)
+    sha256 = _check_file(path, texts["sha256"], problems) if path else ""
+    if problems or path is None:
+        raise ManifestError(problems)
+    return ImportedImage(
+        line=line,
+        path=path,
+        file_name=texts["file_name"],
+        prompt=texts["prompt"],
+        system=texts["system"],
+        sample=sample,
+        seed=sample if seed is None else seed,
+        sha256=sha256,
+        recipe=texts["recipe"],
+        source=texts["source"],
+        licence=texts["licence"],
+    )
+
+
+def _column_problems(row: dict[Any, Any]) -> list[str]:
+    known = REQUIRED + OPTIONAL
+    problems = [
+        "more cells than columns"
+        if name is None
+        else f"unknown column {name!r}, expected "
+        f"{', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}"
+        for name in row
+        if name not in known
+    ]
+    return problems + [f"{name}: missing" for name in REQUIRED if row.get(name) in (None, "")]
+
+
+def _text(row: dict[str, Any], name: str, problems: list[str]) -> str:
+    value = row.get(name)
+    if value is None or name in ("sample", "seed"):
+        return ""
+    if not isinstance(value, str) or "\0" in value:
+        problems.append(f"{name}: expected text, got {value!r}")
+        return ""
+    return value
+
+
+def _number(row: dict[str, Any], name: str, problems: list[str]) -> int | None:
+    value = row.get(name)
+    if value is None or value == "":
+        return None
+    text = str(value)
+    most = MAX_SEED if name == "seed" else 32767
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit()) or int(text[:20]) > most:
+        problems.append(f"{name}: expected a whole number from 0 to {most}, got {value!r}")
+        return None
+    return int(text)
+
+
+def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
+    """The file that a row names, if it is a plain file below the folder and no link."""
+    parts = PurePosixPath(name).parts
+    if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+        problems.append(f"file_name: expected a path below the folder, got {name!r}")
+        return None
+    path = folder.joinpath(*parts)
+    steps = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
+    if any(step.is_symlink() for step in steps):
+        problems.append(f"file_name: {name} is a symbolic link, expected the file itself")
+    elif not path.is_file():
+        problems.append(f"file_name: {name} is not there")
+    else:
+        return path
+    return None
+
+
+def _check_file(path: Path, expected: str, problems: list[str]) -> str:
+    """The file's sha256, once it is what the row says and can be shown."""
+    sha256 = file_sha256(path)
+    if expected and expected.lower() != sha256:
+        problems.append(f"sha256: {path.name} has {sha256}, the manifest says {expected}")
+    try:
+        open_picture(path)
+    except PictureError as error:
+        problems.append(f"file_name: {path.name}: {error}")
+    return sha256
+
+
+def _repeats(images: list[ImportedImage]) -> Iterator[str]:
+    """One answer per prompt, system and sample, and no seed twice among them."""
+    first: dict[tuple[str, str, str, int], int] = {}
+    for image in images:
+        for what in ("sample", "seed"):
+            key = (what, image.prompt, image.system, getattr(image, what))
+            if key in first:
+                note = " (a row without a seed has its sample's number)" if what == "seed" else ""
+                yield (
+                    f"line {image.line}: prompt, system and {what} are those of line "
+                    f"{first[key]}{note}"
+                )
+                break
+            first[key] = image.line

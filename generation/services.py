@@ -1,0 +1,345 @@
+"""The life of an image: wanted, claimed, painted or failed, or brought from elsewhere.
+
+The row is the truth and a message only a nudge: losing, doubling or delaying messages loses and
+doubles nothing. A claim is a conditional UPDATE, and what a lost claim painted is not stored.
+"""
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from generation import messages, queries, weights
+from generation.encoding import Encoded, PictureError, encode, file_sha256, open_picture
+from generation.manifest import ImportedImage
+from generation.models import Image, image_path
+from generation.spec import MAX_SEED, Recipe, image_digest
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 32  # images a message: one recipe, loaded once
+MAX_ATTEMPTS = 3
+MIN_LEASE = timedelta(minutes=1)
+ROWS = 500  # a statement
+
+
+@dataclass(frozen=True)
+class Want:
+    """One image that somebody asks for."""
+
+    recipe: Recipe
+    prompt: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed: expected 0 to {MAX_SEED}, got {self.seed}")
+        if "\0" in self.prompt:
+            raise ValueError(f"prompt: holds a NUL character: {self.prompt!r}")
+
+    @property
+    def digest(self) -> str:
+        return image_digest(self.recipe, self.prompt, self.seed)
+
+
+# Asking.
+
+
+@transaction.atomic
+def request_images(wants: Iterable[Want], *, at: datetime) -> dict[str, int]:
+    """Ask for images: digest -> id. Those already asked for, by whichever study, are shared.
+
+    Workers are told once the rows are committed. A FAILED image stays so: see `retry_failed`.
+    """
+    wanted = {want.digest: want for want in wants}
+    for want in wanted.values():
+        if want.recipe.family == "imported":
+            raise ValueError(f"{want.recipe.checkpoint}: imported images are not painted")
+    known = _ids_of(wanted)
+    rows = [_queued(digest, want, at) for digest, want in wanted.items() if digest not in known]
+    Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
+    ids = {**known, **_ids_of(row.digest for row in rows)}
+    new = [ids[row.digest] for row in rows]
+    transaction.on_commit(partial(_nudge, new, at=at))
+    return {digest: ids[digest] for digest in wanted}
+
+
+def retry_failed(images: QuerySet[Image], *, at: datetime) -> int:
+    """Give failed images three new attempts, and say how many there are."""
+    failed = list(images.filter(status=Image.Status.FAILED).values_list("pk", flat=True))
+    n_retried = 0
+    with transaction.atomic():
+        for chunk in _cut(failed, ROWS):
+            n_retried += Image.objects.filter(pk__in=chunk, status=Image.Status.FAILED).update(
+                status=Image.Status.QUEUED, attempts=0, error="", finished_at=None, nudged_at=None
+            )
+        transaction.on_commit(partial(_nudge, failed, at=at))
+    return n_retried
+
+
+def preflight(recipe: Recipe) -> list[str]:
+    """What keeps a recipe from being painted on this machine, in words, before anything is."""
+    return weights.problems(recipe, settings.CHECKPOINT_DIRS)
+
+
+def _queued(digest: str, want: Want, at: datetime) -> Image:
+    return Image(
+        digest=digest,
+        recipe_digest=want.recipe.digest,
+        recipe=want.recipe.as_json(),
+        prompt=want.prompt,
+        seed=want.seed,
+        requested_at=at,
+    )
+
+
+def _ids_of(digests: Iterable[str]) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for chunk in _cut(list(digests), ROWS):
+        ids.update(Image.objects.filter(digest__in=chunk).values_list("digest", "pk"))
+    return ids
+
+
+def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Pieces of nearly equal length, none longer than `size`."""
+    n_pieces = -(-len(items) // size)
+    for n in range(n_pieces):
+        yield items[n * len(items) // n_pieces : (n + 1) * len(items) // n_pieces]
+
+
+# Telling the workers.
+
+
+def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
+    """Send messages for images, in chunks of one recipe; how many images were sent.
+
+    A broker that is away costs one line in the log: the sweep sends again.
+    """
+    n_sent = 0
+    by_recipe: dict[str, list[int]] = {}
+    for ids in _cut(image_ids, ROWS):
+        rows = Image.objects.filter(pk__in=ids).order_by("pk")
+        for pk, digest in rows.values_list("pk", "recipe_digest"):
+            by_recipe.setdefault(digest, []).append(pk)
+    try:
+        for same_recipe in by_recipe.values():
+            for chunk in _cut(same_recipe, CHUNK):
+                messages.send(chunk)
+                Image.objects.filter(pk__in=chunk).update(nudged_at=at)
+                n_sent += len(chunk)
+    except messages.BrokerAwayError as error:
+        logger.warning("The broker is away, the sweep will tell the workers later: %s", error)
+    return n_sent
+
+
+def nudge_stale(*, at: datetime) -> int:
+    """Send again what nobody paints and no message speaks of; how many images were sent."""
+    waiting = list(queries.stale(at=at).order_by("pk").values_list("pk", flat=True))
+    if not waiting:
+        return 0
+    try:
+        told = messages.waiting()
+    except messages.BrokerAwayError as error:
+        logger.warning("The broker is away, %d images wait: %s", len(waiting), error)
+        return 0
+    return _nudge([pk for pk in waiting if pk not in told], at=at)
+
+
+# Painting.
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Images that one run of one task may paint, until its lease is over."""
+
+    token: str
+    images: tuple[Image, ...]
+
+    def rows(self) -> QuerySet[Image]:
+        """Those of them that are still this claim's: the condition of every write under it."""
+        ids = [image.pk for image in self.images]
+        return Image.objects.filter(pk__in=ids, status=Image.Status.CLAIMED, claim_token=self.token)
+
+
+def claim_images(
+    image_ids: Sequence[int], *, task_id: str, lease: timedelta = MIN_LEASE, at: datetime
+) -> Claim:
+    """Claim those images of a message that are free. Whoever comes second gets none of them.
+
+    An image under which the painter died three times is FAILED here and now.
+    """
+    token = f"{task_id}:{secrets.token_hex(8)}"
+    Image.objects.filter(queries.claimable(at=at, task_id=task_id), pk__in=image_ids).update(
+        status=Image.Status.CLAIMED, claim_token=token, lease_expires_at=at + lease
+    )
+    claimed = Image.objects.filter(pk__in=image_ids, claim_token=token).order_by("pk")
+    claim = Claim(token, tuple(claimed))
+    for image in claim.images:
+        if image.attempts >= MAX_ATTEMPTS:
+            reason = f"The worker died {image.attempts} times while it painted this image."
+            store_failure(claim, image, reason=reason, at=at)
+    return Claim(token, tuple(one for one in claim.images if one.attempts < MAX_ATTEMPTS))
+
+
+def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetime) -> list[Image]:
+    """Prolong a claim and count an attempt for the images about to be painted.
+
+    Counted before painting, so that a death leaves its mark. Only images still claimed come back.
+    """
+    ids = [image.pk for image in batch]
+    claim.rows().update(lease_expires_at=at + lease)
+    claim.rows().filter(pk__in=ids).update(attempts=F("attempts") + 1)
+    return list(claim.rows().filter(pk__in=ids).order_by("pk"))
+
+
+def give_back(claim: Claim, batch: Sequence[Image]) -> list[Image]:
+    """Take back an attempt that was no fault of these images: the batch was too large."""
+    ids = [image.pk for image in batch]
+    claim.rows().filter(pk__in=ids, attempts__gt=0).update(attempts=F("attempts") - 1)
+    return list(claim.rows().filter(pk__in=ids).order_by("pk"))
+
+
+def release(claim: Claim, batch: Sequence[Image]) -> None:
+    """Stop cleanly: the batch at hand gets its attempt back, what is not stored waits again."""
+    with transaction.atomic():
+        give_back(claim, batch)
+        claim.rows().update(status=Image.Status.QUEUED, claim_token="", lease_expires_at=None)
+
+
+def store_painting(
+    claim: Claim, image: Image, encoded: Encoded, *, provenance: dict[str, Any], at: datetime
+) -> bool:
+    """Store a painted image, if it is still this claim's; a lost claim stores nothing.
+
+    The file is whole on disk, under a random name, before the row points at it. When the database
+    fails in between, the file stays: it may already be pointed at.
+    """
+    file = _write(image, encoded)
+    stored = (
+        claim.rows()
+        .filter(pk=image.pk)
+        .update(
+            status=Image.Status.READY,
+            claim_token="",
+            lease_expires_at=None,
+            error="",
+            finished_at=at,
+            provenance=provenance,
+            **file,
+        )
+    )
+    if not stored:
+        default_storage.delete(file["file"])
+    return bool(stored)
+
+
+def store_failure(claim: Claim, image: Image, *, reason: str, at: datetime) -> bool:
+    """Give an image up, and say why; a lost claim fails nothing."""
+    failed = (
+        claim.rows()
+        .filter(pk=image.pk)
+        .update(
+            status=Image.Status.FAILED,
+            claim_token="",
+            lease_expires_at=None,
+            error=reason.replace("\0", "") or "no reason was given",
+            finished_at=at,
+        )
+    )
+    return bool(failed)
+
+
+def _write(image: Image, encoded: Encoded) -> dict[str, Any]:
+    """Write an image's file under a random name, and the fields that speak of it."""
+    name = default_storage.save(image_path(image, encoded.suffix), ContentFile(encoded.content))
+    return {
+        "file": name,
+        "sha256": encoded.sha256,
+        "width": encoded.width,
+        "height": encoded.height,
+    }
+
+
+# Importing.
+
+
+class ImportRefusedError(ValueError):
+    """Images that cannot be taken, with every problem found. Nothing was stored."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def import_images(
+    recipe: Recipe, images: Sequence[ImportedImage], *, at: datetime
+) -> dict[str, int]:
+    """Store images that others made, all of them READY, or none: digest -> id.
+
+    `recipe` is that of the system they answer for (its revision pins them). Images that are
+    already there are kept as they are.
+    """
+    if recipe.family != "imported":
+        raise ValueError(f"{recipe.checkpoint}: only an imported recipe takes images from files")
+    wanted = {image_digest(recipe, image.prompt, image.seed): image for image in images}
+    known = _ids_of(wanted)
+    new = {digest: image for digest, image in wanted.items() if digest not in known}
+    rows = _import_rows(recipe, new, at)
+    with transaction.atomic():
+        Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
+        ids = {**known, **_ids_of(new)}
+        kept = {name for chunk in _cut(list(ids.values()), ROWS) for name in _names(chunk)}
+    for row in rows:
+        if row.file.name not in kept:  # another import was first
+            default_storage.delete(str(row.file))
+    return {digest: ids[digest] for digest in wanted}
+
+
+def _names(ids: Sequence[int]) -> QuerySet[Image, str]:
+    return Image.objects.filter(pk__in=ids).values_list("file", flat=True)
+
+
+def _import_rows(recipe: Recipe, new: dict[str, ImportedImage], at: datetime) -> list[Image]:
+    """Files first; where one cannot be taken, all written so far are removed again."""
+    rows, problems = list[Image](), list[str]()
+    for digest, image in new.items():
+        try:
+            rows.append(_import_row(recipe, digest, image, at))
+        except (PictureError, OSError) as error:
+            problems.append(f"line {image.line}, {image.file_name}: {error}")
+    if problems:
+        for row in rows:
+            default_storage.delete(str(row.file))
+        raise ImportRefusedError(problems)
+    return rows
+
+
+def _import_row(recipe: Recipe, digest: str, image: ImportedImage, at: datetime) -> Image:
+    row = _queued(digest, Want(recipe, image.prompt, image.seed), at)
+    if file_sha256(image.path) != image.sha256:
+        raise PictureError("the file was changed after the manifest was read")
+    encoded = encode(open_picture(image.path))
+    for field, value in _write(row, encoded).items():
+        setattr(row, field, value)
+    row.status = Image.Status.READY
+    row.finished_at = at
+    row.provenance = {
+        "family": "imported",
+        "original_sha256": image.sha256,
+        "file_name": image.file_name,
+        "recipe": image.recipe,
+        "source": image.source,
+        "licence": image.licence,
+    }
+    return row

@@ -1,0 +1,310 @@
+"""The worker's side: ids in; claim, paint, store. The only importer of pipelines."""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from multiprocessing.sharedctypes import RawValue
+from typing import Any
+
+from celery import Task, shared_task
+from celery.exceptions import Reject
+from celery.signals import worker_shutting_down
+from django.conf import settings
+from django.utils import timezone
+
+from generation import pipelines, queries, services, weights
+from generation.celery import PAINT_IMAGES
+from generation.encoding import Encoded, encode
+from generation.models import Image
+from generation.pipelines import DeviceLostError, MemoryFullError, Painter, Painting
+from generation.services import Claim
+from generation.spec import Recipe
+
+logger = logging.getLogger(__name__)
+
+LEASE_IN_BATCHES = 12  # a lease outlasts this many of the slowest batch seen
+LOADING_LEASE = timedelta(minutes=30)
+ENCODERS = 4  # threads: pictures are encoded while the next batch is painted
+
+# Shared with the child that is forked later. Raw, so that a child killed at the wrong moment
+# cannot leave a lock behind.
+_stopping = RawValue("b", 0)
+
+Clock = Callable[[], datetime]
+
+
+class StoppedError(Exception):
+    """The worker was asked to stop, and did so between two batches."""
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _ask_to_stop(**_signal: Any) -> None:
+    _stopping.value = 1
+
+
+@shared_task(bind=True, name=PAINT_IMAGES)  # type: ignore[untyped-decorator]
+def paint_images(self: "Task[Any, Any]", image_ids: list[int]) -> None:
+    """Claim, paint, store. Running it twice paints once."""
+    task_id = str(self.request.id)
+    died_before = bool((self.request.delivery_info or {}).get("redelivered"))
+    try:
+        groups = queries.wanted_by_recipe(image_ids, task_id=task_id, at=timezone.now())
+        for recipe, ids in groups:
+            paint_chunk(
+                recipe,
+                ids,
+                studio=_studio,
+                task_id=task_id,
+                died_before=died_before,
+                stop=lambda: bool(_stopping.value),
+                now=timezone.now,
+            )
+    except StoppedError:
+        raise Reject("the worker stops", requeue=True) from None
+    except DeviceLostError:
+        # Counts as a death, and is one: Celery hands the message to a fresh process.
+        logger.exception("The device is lost to this process, which ends")
+        os._exit(1)
+
+
+@dataclass
+class Easel:
+    """A recipe's pipeline while it is loaded, and what was learnt about it."""
+
+    painter: Painter
+    batch_size: int
+    slowest_s: float = 0.0
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim holds: far longer than a batch, so that only the dead lose it."""
+        return max(services.MIN_LEASE, timedelta(seconds=LEASE_IN_BATCHES * self.slowest_s))
+
+
+class Studio:
+    """This process's device: one pipeline at a time, the one before freed first."""
+
+    def __init__(self, load: Callable[[Recipe], Painter]) -> None:
+        self._load = load
+        self._loaded = ""
+        self._easels: dict[str, Easel] = {}  # what was learnt outlasts the pipeline
+
+    def easel(self, recipe: Recipe) -> Easel:
+        """The easel with this recipe's pipeline on it. Raises whatever loading raises."""
+        if recipe.digest != self._loaded:
+            if self._loaded:
+                self._easels[self._loaded].painter.close()
+                self._loaded = ""
+            started = time.perf_counter()
+            painter = self._load(recipe)
+            easel = self._easels.setdefault(recipe.digest, Easel(painter, painter.batch_size))
+            easel.painter = painter
+            self._loaded = recipe.digest
+            took = time.perf_counter() - started
+            logger.info("Loaded %s in %.1f s", recipe.checkpoint, took)
+        return self._easels[self._loaded]
+
+
+def _load(recipe: Recipe) -> Painter:
+    found = weights.locate(recipe, settings.CHECKPOINT_DIRS)
+    return pipelines.load(recipe, found, device=settings.PAINTING_DEVICE)
+
+
+_studio = Studio(_load)
+
+
+def paint_chunk(
+    recipe: dict[str, Any],
+    image_ids: Sequence[int],
+    *,
+    studio: Studio,
+    task_id: str,
+    now: Clock,
+    died_before: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Paint those of some images that can be claimed; the pipeline is loaded first."""
+    easel, reason = _set_up(
+        recipe, image_ids if died_before else (), studio=studio, task_id=task_id, now=now
+    )
+    if easel is None:
+        claim = services.claim_images(image_ids, task_id=task_id, at=now())
+        logger.error("%d images fail: %s", len(claim.images), reason)
+        for image in claim.images:
+            services.store_failure(claim, image, reason=reason, at=now())
+        return
+    claim = services.claim_images(image_ids, task_id=task_id, lease=easel.lease, at=now())
+    _Sitting(easel, claim, now).paint_all(stop)
+
+
+def _set_up(
+    recipe: dict[str, Any],
+    suspects: Sequence[int],
+    *,
+    studio: Studio,
+    task_id: str,
+    now: Clock,
+) -> tuple[Easel | None, str]:
+    """Load a recipe's pipeline, or say why that cannot be.
+
+    After a death, perhaps it was loading that killed: then this attempt counts for the suspects
+    too, and is given back once it went well. Else a model too large for the machine would be
+    loaded without end.
+    """
+    claim = services.claim_images(suspects, task_id=task_id, lease=LOADING_LEASE, at=now())
+    services.renew(claim, claim.images, lease=LOADING_LEASE, at=now())
+    try:
+        return studio.easel(Recipe.model_validate(recipe)), ""
+    except Exception as error:  # whatever it is, it is the images' reason for failing
+        return None, f"The pipeline could not be loaded. {_in_words(error)}"
+    finally:
+        services.release(claim, claim.images)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+@dataclass
+class _Attempt:
+    """What came of a batch, in plain values: no traceback that keeps tensors alive."""
+
+    paintings: list[Painting] = field(default_factory=list)
+    reason: str = ""
+    too_large: bool = False
+    seconds: float = 0.0
+
+
+@dataclass
+class _Sitting:
+    """One claim, painted batch by batch."""
+
+    easel: Easel
+    claim: Claim
+    now: Clock
+    todo: deque[Image] = field(default_factory=deque)
+    at_hand: list[Image] = field(default_factory=list)
+    drying: list[tuple[Image, dict[str, Any], Future[Encoded]]] = field(default_factory=list)
+
+    def paint_all(self, stop: Callable[[], bool]) -> None:
+        """Paint until nothing is left. A clean stop hands back what is not stored.
+
+        Only a death leaves the claim as it is, and the attempts counted.
+        """
+        # Those under which the painter died before come last, and alone: see `_next_batch`.
+        self.todo.extend(sorted(self.claim.images, key=lambda image: image.attempts > 0))
+        with ThreadPoolExecutor(ENCODERS) as pool:
+            try:
+                while self.todo:
+                    if stop():
+                        raise StoppedError
+                    self._paint_batch(pool)
+                self._store_dry()
+            except DeviceLostError:
+                raise
+            except BaseException:
+                try:
+                    self._store_dry()
+                finally:
+                    services.release(self.claim, self.at_hand)
+                raise
+
+    def _paint_batch(self, pool: ThreadPoolExecutor) -> None:
+        chosen = self._next_batch()
+        lease = self.easel.lease
+        batch = services.renew(self.claim, chosen, lease=lease, at=self.now())
+        if not batch:  # the claim was lost
+            return
+        self.at_hand = batch
+        attempt = _attempt(self.easel, batch)
+        self.at_hand = []
+        self._store_dry()
+        if attempt.too_large:
+            self._split(batch, attempt.reason)
+        elif attempt.reason:
+            self._try_again(batch, attempt.reason)
+        else:
+            self.drying = [
+                (
+                    image,
+                    self._provenance(image, painting, attempt, len(batch)),
+                    pool.submit(encode, painting.picture),
+                )
+                for image, painting in zip(batch, attempt.paintings)
+            ]
+
+    def _next_batch(self) -> list[Image]:
+        """As many fresh images as fit, or one that was tried before."""
+        batch = [self.todo.popleft()]
+        while (
+            self.todo
+            and len(batch) < self.easel.batch_size
+            and not batch[0].attempts
+            and not self.todo[0].attempts
+        ):
+            batch.append(self.todo.popleft())
+        return batch
+
+    def _split(self, batch: list[Image], reason: str) -> None:
+        """Halve a batch that did not fit, and remember the half. It was no image's fault."""
+        images = services.give_back(self.claim, batch)
+        if len(batch) > 1:
+            self.easel.batch_size = len(batch) // 2
+            self.todo.extendleft(reversed(images))
+            logger.info("Out of memory: from now on %d at once", self.easel.batch_size)
+        for image in images[: len(batch) == 1]:
+            why = f"The device's memory is too small for one image. {reason}"
+            services.store_failure(self.claim, image, reason=why, at=self.now())
+
+    def _try_again(self, batch: list[Image], reason: str) -> None:
+        """After an error each image is tried alone, so that the one at fault fails alone."""
+        for image in batch:
+            if image.attempts < services.MAX_ATTEMPTS:
+                self.todo.append(image)
+            else:
+                services.store_failure(self.claim, image, reason=reason, at=self.now())
+
+    def _provenance(
+        self, image: Image, painting: Painting, attempt: _Attempt, batch_size: int
+    ) -> dict[str, Any]:
+        return {
+            **self.easel.painter.facts,
+            "seed": image.seed,
+            "batch_size": batch_size,
+            "ms": round(1000 * attempt.seconds / batch_size, 1),
+            "truncated": painting.truncated,
+        }
+
+    def _store_dry(self) -> None:
+        """Store what was painted before; it was encoded in the meantime."""
+        while self.drying:
+            image, provenance, encoded = self.drying[0]
+            services.store_painting(
+                self.claim, image, encoded.result(), provenance=provenance, at=self.now()
+            )
+            self.drying.pop(0)
+
+
+def _attempt(easel: Easel, batch: list[Image]) -> _Attempt:
+    """Paint a batch. Memory is freed after the except blocks, when no frame holds it any more."""
+    started = time.perf_counter()
+    try:
+        paintings = easel.painter.paint(
+            [image.prompt for image in batch], [image.seed for image in batch]
+        )
+        seconds = time.perf_counter() - started
+        easel.slowest_s = max(easel.slowest_s, seconds)
+        return _Attempt(paintings, seconds=seconds)
+    except DeviceLostError:
+        raise
+    except MemoryFullError as error:
+        failed = _Attempt(reason=str(error), too_large=True)
+    except Exception as error:  # a prompt can break a painter in ways nobody listed
+        failed = _Attempt(reason=f"Painting failed. {_in_words(error)}")
+    easel.painter.free()
+    return failed
