@@ -122,6 +122,7 @@ class Parts:
             if time.monotonic() > until:
                 raise part.failure(f"did not answer within {seconds:.0f} seconds")
             time.sleep(LOOK)
+        self.look()
 
     def _popen(self, command: list[str], output: int | None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
