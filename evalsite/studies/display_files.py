@@ -1,0 +1,123 @@
+"""What raters see of a prompt, made as a whole once none of its images is pending."""
+
+import logging
+from datetime import datetime
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.db.models import Q
+from PIL.Image import Image as Picture
+
+from evalsite.studies import display, queries
+from evalsite.studies.models import Comparison, Entry, Prompt, Study, display_path
+from generation.models import Image
+
+logger = logging.getLogger(__name__)
+REASON_LENGTH = 300
+
+Unshowable = dict[int, str]  # entry -> why it cannot be shown
+
+
+def make_display_files(*, at: datetime, study: Study | None = None, limit: int = 100) -> int:
+    """Make the display files of prompts whose images are all painted or failed.
+
+    Takes prompts until `limit` files are made, and says how many were. A prompt is one
+    transaction, so either all its files are there or none. What cannot be read now (a store
+    that is away) is logged and left for the next time.
+    """
+    n_made = 0
+    for prompt in list(queries.prompts_to_finish(study)[:limit]):
+        if n_made >= limit:
+            break
+        try:
+            n_made += _finish(prompt, at)
+        except OSError as error:
+            logger.warning("Display files of prompt %s must wait: %s", prompt.pk, error)
+    return n_made
+
+
+def _finish(prompt: Prompt, at: datetime) -> int:
+    """Deal with what failed, then show the rest. Returns the number of files made."""
+    entries = list(
+        prompt.entries.select_related("image", "system").order_by("system__position", "sample")
+    )
+    pictures, unshowable = _read(entries)
+    if unshowable and prompt.study.on_failure == Study.OnFailure.DROP_PROMPT:
+        _drop_prompt(prompt, entries, unshowable, at)
+        return 0
+    if unshowable:
+        _drop_comparisons(prompt, entries, unshowable, at)
+    shown = [entry for entry in entries if entry.pk in pictures]
+    if not shown:
+        return 0
+    frame = display.Frame(prompt.study.display_size, prompt.study.resampler, prompt.study.upscaler)
+    files = display.display_files([pictures[entry.pk] for entry in shown], frame)
+    return _store(shown, files)
+
+
+def _read(entries: list[Entry]) -> tuple[dict[int, Picture], Unshowable]:
+    """Pictures by entry, and what failed to be painted or cannot be decoded."""
+    pictures: dict[int, Picture] = {}
+    unshowable: Unshowable = {}
+    for entry in entries:
+        if entry.image.status != Image.Status.READY:
+            unshowable[entry.pk] = entry.image.error.strip().splitlines()[-1]
+            continue
+        with entry.image.file.open("rb") as file:
+            data = file.read()
+        try:
+            pictures[entry.pk] = display.decode(data)
+        except display.UnreadableImageError as error:
+            unshowable[entry.pk] = str(error)
+    return pictures, unshowable
+
+
+def _reason(entries: list[Entry], unshowable: Unshowable) -> str:
+    causes = [f"{e.system.key}: {unshowable[e.pk]}" for e in entries if e.pk in unshowable]
+    return f"no image of {'; '.join(causes)}"[:REASON_LENGTH]
+
+
+def _drop_prompt(
+    prompt: Prompt, entries: list[Entry], unshowable: Unshowable, at: datetime
+) -> None:
+    reason = _reason(entries, unshowable)
+    rows = Prompt.objects.filter(pk=prompt.pk, removed_at=None)
+    if rows.update(removed_at=at, removed_reason=reason):
+        logger.warning("Prompt %s leaves study %s: %s", prompt.pk, prompt.study.slug, reason)
+
+
+def _drop_comparisons(
+    prompt: Prompt, entries: list[Entry], unshowable: Unshowable, at: datetime
+) -> None:
+    touched = Q(first__in=unshowable) | Q(second__in=unshowable)
+    rows = Comparison.objects.filter(touched, removed_at=None)
+    reason = _reason(entries, unshowable)
+    if rows.update(removed_at=at, removed_reason=reason):
+        logger.warning("Comparisons leave study %s: %s", prompt.study.slug, reason)
+
+
+def _store(entries: list[Entry], files: list[bytes]) -> int:
+    """Files first, then the rows, all or none; whoever comes second deletes its files."""
+    names = [
+        default_storage.save(display_path(entry, display.SUFFIX), ContentFile(data))
+        for entry, data in zip(entries, files)
+    ]
+    try:
+        with transaction.atomic():
+            for entry, name in zip(entries, names):
+                rows = Entry.objects.filter(pk=entry.pk, image=entry.image, display=entry.display)
+                if not rows.update(display=name):
+                    raise _ComeSecondError
+    except _ComeSecondError:
+        for name in names:
+            default_storage.delete(name)
+        return 0
+    for entry in entries:
+        if entry.display.name:  # made before an image of the prompt changed
+            default_storage.delete(entry.display.name)
+    return len(entries)
+
+
+class _ComeSecondError(Exception):
+    """Another process made these files, or the draft has changed since."""

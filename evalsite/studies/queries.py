@@ -1,0 +1,252 @@
+"""Reading across a study's rows. Nothing here writes."""
+
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+
+from evalsite.studies.models import Comparison, Entry, Prompt, Study
+from evalsite.studies.resolve import planned_pairs
+from generation.models import Image
+
+PENDING = (Image.Status.QUEUED, Image.Status.CLAIMED)
+DESIGN_FIELDS = (
+    "title",
+    "instructions",
+    "consent",
+    "seed",
+    "simulated",
+    "pairing",
+    "baseline",
+    "votes_per_comparison",
+    "votes_per_rater",
+    "display_size",
+    "resampler",
+    "upscaler",
+    "on_failure",
+    "notes",
+)
+CRITERION_FIELDS = ("key", "question", "show_prompt", "tie_policy")
+SYSTEM_FIELDS = ("key", "label", "recipe", "licence")
+PROMPT_FIELDS = ("text", "category", "challenge")
+
+
+def seed_of(study_seed: int, text: str, sample: int = 0) -> int:
+    """The seed that every system gets on a prompt: the same wherever the same is asked.
+
+    Below 2**53, so that JSON and browsers keep it exactly.
+    """
+    digest = hashlib.sha256(f"{study_seed}\n{sample}\n{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 11
+
+
+def design_of(study: Study) -> dict[str, Any]:
+    """All that a study asks, from its rows; what opening freezes. Three queries."""
+    source = {k: v for k, v in study.prompt_source.items() if k != "applied_sha256"}
+    return {
+        **{name: getattr(study, name) for name in DESIGN_FIELDS},
+        "prompt_source": source,
+        "criteria": list(study.criteria.values(*CRITERION_FIELDS)),
+        "systems": list(study.systems.values(*SYSTEM_FIELDS)),
+        "prompts": list(study.prompts.values(*PROMPT_FIELDS)),
+    }
+
+
+def live_prompts(study: Study) -> QuerySet[Prompt]:
+    """Prompts that have not left the study."""
+    return study.prompts.filter(removed_at=None)
+
+
+def live_comparisons(study: Study) -> QuerySet[Comparison]:
+    """Comparisons that have not left the study, nor their prompt."""
+    return Comparison.objects.filter(
+        first__prompt__study=study, removed_at=None, first__prompt__removed_at=None
+    )
+
+
+@dataclass(frozen=True)
+class SystemProgress:
+    """How far the images of one system have come."""
+
+    key: str
+    label: str
+    wanted: int
+    ready: int
+    failed: int
+    displayed: int
+    reasons: tuple[tuple[str, int], ...] = ()  # why images failed, and how often
+
+    @property
+    def pending(self) -> int:
+        return self.wanted - self.ready - self.failed
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How far a study's images have come, and what still stands in the way of opening it."""
+
+    systems: tuple[SystemProgress, ...]
+    n_prompts: int
+    n_prompts_removed: int
+    n_comparisons: int
+    n_comparisons_removed: int
+    obstacles: tuple[str, ...]
+
+    @property
+    def is_prepared(self) -> bool:
+        return not self.obstacles
+
+    @property
+    def pending(self) -> int:
+        return sum(system.pending for system in self.systems)
+
+    @property
+    def failed(self) -> int:
+        return sum(system.failed for system in self.systems)
+
+    @property
+    def ready(self) -> int:
+        return sum(system.ready for system in self.systems)
+
+    @property
+    def displayed(self) -> int:
+        return sum(system.displayed for system in self.systems)
+
+
+def preparation(study: Study) -> Preparation:
+    """Counts per system and what is missing. Nine queries, whatever the size."""
+    prompts = study.prompts.aggregate(n=Count("pk"), removed=Count("removed_at"))
+    comparisons = Comparison.objects.filter(first__prompt__study=study)
+    gone = Q(removed_at__isnull=False) | Q(first__prompt__removed_at__isnull=False)
+    counts = comparisons.aggregate(n=Count("pk"), removed=Count("pk", filter=gone))
+    return Preparation(
+        systems=_progress(study, n_prompts=prompts["n"]),
+        n_prompts=prompts["n"],
+        n_prompts_removed=prompts["removed"],
+        n_comparisons=counts["n"],
+        n_comparisons_removed=counts["removed"],
+        obstacles=tuple(obstacles(study)),
+    )
+
+
+def _progress(study: Study, *, n_prompts: int) -> tuple[SystemProgress, ...]:
+    reasons: dict[int, Counter[str]] = defaultdict(Counter)
+    failed = Entry.objects.filter(prompt__study=study, image__status=Image.Status.FAILED)
+    for system_id, error in failed.values_list("system_id", "image__error"):
+        reasons[system_id][error.strip().splitlines()[-1][:200]] += 1
+    systems = study.systems.annotate(
+        n_ready=Count("entries", filter=Q(entries__image__status=Image.Status.READY)),
+        n_failed=Count("entries", filter=Q(entries__image__status=Image.Status.FAILED)),
+        n_displayed=Count("entries", filter=~Q(entries__display="")),
+    )
+    return tuple(
+        SystemProgress(
+            key=system.key,
+            label=system.label,
+            wanted=n_prompts,
+            ready=system.n_ready,
+            failed=system.n_failed,
+            displayed=system.n_displayed,
+            reasons=tuple(reasons[system.pk].most_common()),
+        )
+        for system in systems
+    )
+
+
+def is_prepared(study: Study) -> bool:
+    """Whether raters may come: every pair is laid and every file that they would see exists."""
+    return not obstacles(study)
+
+
+def obstacles(study: Study) -> list[str]:
+    """What stands in the way of opening, in words. Six queries."""
+    keys = list(study.systems.values_list("key", flat=True))
+    pairs = planned_pairs(keys, study.baseline)
+    n_live = live_prompts(study).count()
+    found = []
+    if not study.criteria.exists():
+        found.append("no criterion: raters would be asked nothing")
+    if study.baseline and study.baseline not in keys:
+        found.append(f'the baseline "{study.baseline}" is none of its systems')
+    if not pairs or not n_live:
+        return [*found, f"nothing to compare: {len(keys)} systems, {n_live} prompts in the study"]
+    laid = _count_laid_pairs(study)
+    wanted = Counter(dict.fromkeys(pairs, n_live))
+    if laid != wanted:
+        n_missing, n_surplus = (wanted - laid).total(), (laid - wanted).total()
+        found.append(f"the pairs are not laid: {n_missing} missing, {n_surplus} no longer wanted")
+    n_waiting = entries_without_display(study).count()
+    if n_waiting:
+        found.append(f"{n_waiting} images are not ready to be shown yet")
+    if not found and not live_comparisons(study).exists():
+        found.append("every comparison has left the study")
+    return found
+
+
+def _count_laid_pairs(study: Study) -> Counter[tuple[str, str]]:
+    rows = (
+        Comparison.objects.filter(first__prompt__study=study, first__prompt__removed_at=None)
+        .values_list("first__system__key", "second__system__key")
+        .annotate(n=Count("pk"))
+    )
+    return Counter({(first, second): n for first, second, n in rows})
+
+
+def _in_live_comparison() -> Exists:
+    either = Q(first=OuterRef("pk")) | Q(second=OuterRef("pk"))
+    return Exists(Comparison.objects.filter(either, removed_at=None))
+
+
+def entries_without_display(study: Study) -> QuerySet[Entry]:
+    """Entries that raters would see and cannot yet: of a comparison still in the study."""
+    return Entry.objects.filter(
+        _in_live_comparison(), prompt__study=study, prompt__removed_at=None, display=""
+    )
+
+
+def prompts_to_finish(study: Study | None = None) -> QuerySet[Prompt]:
+    """Prompts of drafts whose images are all painted or failed, and not all of them shown yet."""
+    entries = Entry.objects.filter(prompt=OuterRef("pk"))
+    bare = entries.filter(_in_live_comparison(), display="")
+    prompts = Prompt.objects.filter(
+        ~Exists(entries.filter(image__status__in=PENDING)),
+        Exists(bare),
+        study__state=Study.State.DRAFT,
+        removed_at=None,
+    )
+    if study is not None:
+        prompts = prompts.filter(study=study)
+    return prompts.select_related("study").order_by("study_id", "position")
+
+
+def recovered_prompts(study: Study) -> QuerySet[Prompt]:
+    """Prompts that left for a failed image of which none is failed any more."""
+    failed = Entry.objects.filter(prompt=OuterRef("pk"), image__status=Image.Status.FAILED)
+    return study.prompts.filter(~Exists(failed), removed_at__isnull=False)
+
+
+def recovered_comparisons(study: Study) -> QuerySet[Comparison]:
+    """Comparisons that left for a failed image and have two good ones now."""
+    return Comparison.objects.filter(first__prompt__study=study, removed_at__isnull=False).exclude(
+        Q(first__image__status=Image.Status.FAILED) | Q(second__image__status=Image.Status.FAILED)
+    )
+
+
+def too_small(study: Study) -> list[str]:
+    """Systems with images below the display size in a study that declares no upscaler."""
+    if study.upscaler:
+        return []
+    small = Entry.objects.filter(
+        prompt__study=study,
+        prompt__removed_at=None,
+        image__width__lt=study.display_size,
+        image__height__lt=study.display_size,
+    )
+    rows = small.values("system__key").annotate(n=Count("pk")).order_by(F("system__position"))
+    return [
+        f"{row['system__key']}: {row['n']} images are smaller than the display size of "
+        f"{study.display_size} pixels; choose a smaller one or declare an upscaler"
+        for row in rows
+    ]

@@ -1,0 +1,192 @@
+"""From a checked study file to all that its rows need, or the list of what is missing.
+
+Prompts are read and drawn, checkpoints found, revisions pinned by content. Nothing is written.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evalsite.studies.prompts import PromptFileError, PromptRow, read_prompts
+from evalsite.studies.spec import ImportedSystem, PromptFile, SdxlSystem, StudySpec
+from evalsite.studies.spec_problems import recipe_words
+from generation.manifest import ImportedImage, ManifestError, read_manifest
+from generation.services import preflight
+from generation.spec import HUB_ID, Recipe, find_checkpoint, folder_revision
+
+
+class Unpinned(Exception):
+    """A checkpoint whose revision cannot be found; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class ResolvedSystem:
+    """A system of the file and the recipe it comes to. `problems` stop it from being applied;
+    `missing` only stops it from being painted on this machine."""
+
+    key: str
+    label: str
+    licence: str
+    recipe: Recipe | None
+    problems: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A study file with everything that it names looked up."""
+
+    spec: StudySpec
+    systems: tuple[ResolvedSystem, ...]
+    prompts: tuple[PromptRow, ...]
+    prompt_source: dict[str, Any] = field(default_factory=dict)
+    prompt_problems: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> list[str]:
+        """What must be settled before the file can be applied."""
+        of_systems = [f"{s.key}: {text}" for s in self.systems for text in s.problems]
+        return [*self.prompt_problems, *of_systems]
+
+    @property
+    def missing(self) -> list[str]:
+        """What must be settled before images can be painted here."""
+        return [f"{s.key}: {text}" for s in self.systems for text in s.missing]
+
+    @property
+    def n_pairs(self) -> int:
+        keys = [system.key for system in self.systems]
+        return len(planned_pairs(keys, self.spec.baseline))
+
+    @property
+    def n_comparisons(self) -> int:
+        return self.n_pairs * len(self.prompts)
+
+    @property
+    def n_votes(self) -> int:
+        return self.n_comparisons * self.spec.votes_per_comparison * len(self.spec.criteria)
+
+
+def planned_pairs(keys: Sequence[str], baseline: str = "") -> list[tuple[str, str]]:
+    """Every two systems, or each against the baseline; always in study order."""
+    pairs = combinations(keys, 2)
+    return [pair for pair in pairs if not baseline or baseline in pair]
+
+
+def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
+    """Look up everything that a study file names."""
+    folders = list(checkpoint_dirs)
+    prompts, source, problems = _prompts(spec)
+    texts = [row.text for row in prompts]
+    return Resolved(
+        spec=spec,
+        systems=tuple(_system(system, spec, folders, texts) for system in spec.systems),
+        prompts=tuple(prompts),
+        prompt_source=source,
+        prompt_problems=tuple(problems),
+    )
+
+
+def _prompts(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], list[str]]:
+    if not isinstance(spec.prompts, PromptFile):
+        rows = [PromptRow(p.text, p.category, p.challenge) for p in spec.prompts]
+        return rows, {"file": spec.name}, []
+    path = (spec.folder / Path(spec.prompts.file).expanduser()).resolve()
+    try:
+        rows = read_prompts(path, spec.prompts.query, seed=spec.seed)
+    except PromptFileError as error:
+        return [], {}, error.problems
+    settings = spec.prompts.model_dump(exclude_defaults=True, exclude={"file"})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return rows, {"file": path.name, "sha256": sha256, **settings}, []
+
+
+def _system(
+    system: SdxlSystem | ImportedSystem, spec: StudySpec, folders: list[Path], texts: list[str]
+) -> ResolvedSystem:
+    found = ResolvedSystem(system.key, system.label, system.licence, recipe=None)
+    problems = [] if system.licence else ["licence: expected the licence of its images or weights"]
+    recipe = None
+    try:
+        if isinstance(system, ImportedSystem):
+            recipe, more = _imported_recipe(system, spec.folder, texts)
+            problems += more
+        else:
+            recipe = _painted_recipe(system, spec.folder, folders)
+    except Unpinned as error:
+        problems.append(str(error))
+    except (ValidationError, ManifestError) as error:
+        problems += recipe_words(error) if isinstance(error, ValidationError) else error.problems
+    missing = tuple(preflight(recipe)) if recipe else ()
+    return ResolvedSystem(found.key, found.label, found.licence, recipe, tuple(problems), missing)
+
+
+def _painted_recipe(system: SdxlSystem, folder: Path, folders: list[Path]) -> Recipe:
+    """The recipe with its revisions pinned; a revision that is stated must be the content's."""
+
+    def pin(key: str, place: str) -> str:
+        if HUB_ID.fullmatch(place):
+            raise Unpinned(
+                f"{key}: not pinned; write the commit of {place} (40 hexadecimal digits, "
+                f"from https://huggingface.co/{place}/commits/main) into the study file"
+            )
+        return _content(place, folders)
+
+    recipe = system.recipe(folder, pin=pin)
+    for key, place, stated in (
+        ("revision", recipe.checkpoint, system.revision),
+        ("unet_revision", recipe.unet, system.unet_revision),
+    ):
+        if stated and not HUB_ID.fullmatch(place) and stated != _content(place, folders):
+            raise Unpinned(
+                f"{key}: the study file says {stated}, but {place} holds {_content(place, folders)}"
+            )
+    return recipe
+
+
+def _content(place: str, folders: list[Path]) -> str:
+    path = find_checkpoint(place, folders)
+    if path is None:
+        looked = ", ".join(str(folder) for folder in folders)
+        where = "" if Path(place).is_absolute() else f" in {looked}"
+        raise Unpinned(f"checkpoint: there is no folder {place}{where}")
+    return folder_revision(path)
+
+
+def _imported_recipe(
+    system: ImportedSystem, folder: Path, texts: list[str]
+) -> tuple[Recipe, list[str]]:
+    path = system.path(folder)
+    if not path.is_dir():
+        raise Unpinned(f"folder: there is no folder {path}; put its images and manifest there")
+    manifest = read_manifest(path)
+    if not manifest.of_system(system.key):
+        named = ", ".join(manifest.systems)
+        raise Unpinned(f'{manifest.path.name}: no row has system "{system.key}"; found {named}')
+    revision = manifest.revision(system.key)
+    if system.revision and system.revision != revision:
+        raise Unpinned(
+            f"revision: the study file says {system.revision}, but the folder holds {revision}"
+        )
+    recipe = Recipe(family="imported", checkpoint=str(path), revision=revision)
+    return recipe, lacking(answers(manifest.of_system(system.key)), texts)
+
+
+def answers(images: Iterable[ImportedImage], sample: int = 0) -> dict[str, ImportedImage]:
+    """Prompt -> image, spaces around a prompt not counting."""
+    return {image.prompt.strip(): image for image in images if image.sample == sample}
+
+
+def lacking(images: dict[str, ImportedImage], texts: Iterable[str]) -> list[str]:
+    """One line when some prompts have no image, naming the first few."""
+    without = [text for text in texts if text not in images]
+    if not without:
+        return []
+    named = "; ".join(f'"{text[:60]}"' for text in without[:3])
+    more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+    return [f"no image (sample 0) for {len(without)} of the study's prompts: {named}{more}"]

@@ -1,0 +1,336 @@
+"""A study is a file: TOML in, a checked StudySpec or a list of readable problems out.
+
+docs/study-file.md shows the whole format. Every field's description completes the sentence
+"expected ...", and a problem names the file, the table and the key it stands in.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from django.conf import settings
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from evalsite.studies.prompts import MAX_PROMPT_LENGTH, PromptQuery
+from evalsite.studies.spec_problems import SpecError, cross_check, describe_problems, syntax_problem
+from generation.spec import Recipe
+
+PRESETS = Path(__file__).resolve().parent / "presets"
+MAX_SPEC_BYTES = 16 * 1024 * 1024
+MAX_SEED = 2**53 - 1  # exact in JSON and in every browser
+
+Resampler = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+_RESAMPLERS = '"nearest", "bilinear", "bicubic" or "lanczos"'
+
+Key = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        max_length=60,
+        description="a key of small letters, digits, - and _, at most 60",
+    ),
+]
+Revision = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9a-f]{40}|sha256:[0-9a-f]{64}|)$",
+        description='a commit of 40 hexadecimal digits, or "sha256:" and 64 of them',
+    ),
+]
+Positive = Annotated[int, Field(ge=1, le=32767, description="a whole number of at least 1")]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Values = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    Field(min_length=1, description="a text or a list of them"),
+]
+
+
+def _side(value: Any) -> Any:
+    """`size = 512` is short for `size = [512, 512]`."""
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Size = Annotated[
+    list[Annotated[int, Field(ge=8, le=8192)]],
+    BeforeValidator(_side),
+    Field(
+        min_length=2,
+        max_length=2,
+        description="pixels, as one number for a square or [width, height], 8 to 8192 each",
+    ),
+]
+
+
+class Table(BaseModel):
+    """A table of the file: known keys only, types as written, never changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True)
+
+
+NOT_PAINTED = {"key", "label", "licence", "size"}  # of a system's keys
+
+
+def place_of(text: str, folder: Path) -> str:
+    """A path made absolute; a name below the checkpoint folders and a hub id as they are."""
+    if text.startswith(("./", "../", "/", "~")):
+        return str((folder / Path(text).expanduser()).resolve())
+    return text
+
+
+class InlinePrompt(Table):
+    """A prompt in the study file itself: a text, or a table with its category."""
+
+    branch: ClassVar = "list"
+
+    text: str = Field(
+        min_length=1,
+        max_length=MAX_PROMPT_LENGTH,
+        description=f"a text of 1 to {MAX_PROMPT_LENGTH} characters",
+    )
+    category: str = Field("", max_length=80, description="a text of at most 80 characters")
+    challenge: str = Field("", max_length=80, description="a text of at most 80 characters")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+
+class PromptFile(Table):
+    """Prompts in a file beside the study file."""
+
+    branch: ClassVar = "file"
+
+    file: str = Field(min_length=1, description="a path, relative to the study file")
+    text: str = Field("", description="the name of the column that holds the prompt")
+    category: str = Field("", description="the name of a column")
+    challenge: str = Field("", description="the name of a column")
+    include: dict[str, Values] = Field(
+        {}, description='columns with the values to keep, as in { Category = ["Animals"] }'
+    )
+    exclude: dict[str, Values] = Field(
+        {}, description='columns with the values to leave out, as in { Challenge = ["Basic"] }'
+    )
+    draw: int | None = Field(None, ge=1, description="a whole number of at least 1")
+    stratify: str = Field("", description="the name of a column")
+    share: Literal["proportional", "equal"] = Field(
+        "proportional", description='"proportional" or "equal"'
+    )
+
+    @property
+    def query(self) -> PromptQuery:
+        return PromptQuery(**self.model_dump(exclude={"file"}))
+
+
+def _prompts_kind(value: Any) -> str | None:
+    if isinstance(value, list):
+        return "list"
+    return "file" if isinstance(value, Mapping | PromptFile) else None
+
+
+class SdxlSystem(Table):
+    """A checkpoint in SDXL's format, with everything that changes a pixel."""
+
+    branch: ClassVar = "sdxl"
+
+    family: Literal["sdxl"]
+    key: Key
+    label: str = Field(min_length=1, max_length=120, description="a text of 1 to 120 characters")
+    licence: str = Field("", max_length=120, description="a text of at most 120 characters")
+    checkpoint: str = Field(
+        min_length=1,
+        description='a name below the checkpoint folders, a path ("./..." or "/...") or a hub id '
+        '("organisation/name")',
+    )
+    revision: Revision = ""
+    variant: str = Field("", description='a text, as "fp16"')
+    unet: str = Field("", description="a name, a path or a hub id, as for checkpoint")
+    unet_revision: Revision = ""
+    scheduler: str = Field(
+        "", pattern=r"^([A-Z]\w+)?$", description='a scheduler class, as "LCMScheduler"'
+    )
+    timestep_spacing: Literal["", "leading", "linspace", "trailing"] = Field(
+        "", description='"leading", "linspace" or "trailing"'
+    )
+    timesteps: list[Annotated[int, Field(ge=0, le=100_000)]] = Field(
+        [], description="a list of whole numbers"
+    )
+    steps: int = Field(ge=1, le=1000, description="a whole number of at least 1")
+    guidance: float = Field(ge=0, le=100, description="a number from 0 to 100")
+    size: Size
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        description='"float32", "float16" or "bfloat16"'
+    )
+
+    def recipe(self, folder: Path, *, pin: Callable[[str, str], str]) -> Recipe:
+        """What the painter gets. `pin` finds a revision (its key, its place) that the file leaves
+        open."""
+        checkpoint = place_of(self.checkpoint, folder)
+        unet = place_of(self.unet, folder)
+        settings = self.model_dump(exclude=NOT_PAINTED, exclude_defaults=True)
+        settings |= {"family": self.family, "checkpoint": checkpoint, "unet": unet}
+        settings["revision"] = self.revision or pin("revision", checkpoint)
+        if unet:
+            settings["unet_revision"] = self.unet_revision or pin("unet_revision", unet)
+        settings["timesteps"] = tuple(self.timesteps)
+        return Recipe(width=self.size[0], height=self.size[1], **settings)
+
+
+class ImportedSystem(Table):
+    """A folder of finished images with a manifest (metadata.jsonl or metadata.csv)."""
+
+    branch: ClassVar = "imported"
+
+    family: Literal["imported"]
+    key: Key
+    label: str = Field(min_length=1, max_length=120, description="a text of 1 to 120 characters")
+    licence: str = Field("", max_length=120, description="a text of at most 120 characters")
+    folder: str = Field(min_length=1, description="a path, relative to the study file")
+    revision: Revision = ""
+
+    def path(self, folder: Path) -> Path:
+        return (folder / Path(self.folder).expanduser()).resolve()
+
+
+SystemSpec = Annotated[
+    SdxlSystem | ImportedSystem,
+    Field(discriminator="family", description='family = "sdxl" or "imported"'),
+]
+
+
+class CriterionSpec(Table):
+    """One question, as raters read it."""
+
+    key: Key
+    question: str = Field(min_length=1, max_length=1000, description="the question as asked")
+    show_prompt: bool = Field(True, description="true or false")
+    ties: Literal["forced", "allowed"] = Field(
+        "forced", description='"forced" (left or right) or "allowed" ("no preference" as well)'
+    )
+
+
+class DisplaySpec(Table):
+    """The files that raters see, made the same way for every system."""
+
+    size: int = Field(ge=16, le=4096, description="pixels: a whole number from 16 to 4096")
+    resampler: Resampler = Field("lanczos", description=_RESAMPLERS)
+    upscaler: Resampler | None = Field(None, description=_RESAMPLERS)
+
+
+class StudySpec(Table):
+    """The whole file. `name` is the file's name and `folder` what its paths are relative to."""
+
+    title: str = Field(min_length=1, max_length=200, description="a text of 1 to 200 characters")
+    slug: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_-]*)?$",
+        max_length=80,
+        description="small letters, digits, - and _, at most 80",
+    )
+    instructions: str = Field("", max_length=20_000, description="a text")
+    consent: str = Field("", max_length=20_000, description="a text")
+    seed: int = Field(ge=0, le=MAX_SEED, description="a whole number from 0 to 2^53 - 1")
+    simulated: bool = Field(False, description="true or false")
+    pairs: Literal["all", "baseline"] = Field("all", description='"all" or "baseline"')
+    baseline: str = Field("", description="the key of a system")
+    votes_per_comparison: Positive
+    votes_per_rater: int | None = Field(None, ge=1, description="a whole number of at least 1")
+    on_failure: Literal["drop_prompt", "drop_comparison"] = Field(
+        "drop_prompt", description='"drop_prompt" or "drop_comparison"'
+    )
+    display: DisplaySpec = Field(description="a table [display]")
+    prompts: Annotated[
+        Annotated[list[InlinePrompt], Field(min_length=1), Tag("list")]
+        | Annotated[PromptFile, Tag("file")],
+        Discriminator(_prompts_kind),
+    ] = Field(description='a list of prompts, or a table [prompts] with file = "..."')
+    systems: list[SystemSpec] = Field(min_length=2, description="at least two [[systems]]")
+    criteria: list[CriterionSpec] = Field(min_length=1, description="at least one [[criteria]]")
+    sources: dict[str, Any] = Field({}, description="settings and where each comes from")
+
+    _name: str = PrivateAttr("study.toml")
+    _folder: Path = PrivateAttr(Path())
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def study_slug(self) -> str:
+        """The slug as stated, else the file's name without its ending."""
+        return self.slug or Path(self._name).stem.lower()
+
+
+def presets() -> list[str]:
+    """The names of the studies shipped with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_spec(name_or_path: str | Path) -> StudySpec:
+    """A preset by its name, or any study file by its path. Raises SpecError.
+
+    A preset lies inside the project, where users put nothing: its relative paths are looked
+    up in VAR_DIR.
+    """
+    if str(name_or_path) in presets():
+        path, folder = PRESETS / f"{name_or_path}.toml", settings.VAR_DIR
+    else:
+        path = Path(name_or_path).expanduser().absolute()
+        folder = path.parent
+    return parse_spec(_read_toml(path), name=path.name, folder=folder)
+
+
+def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
+    """Check a study's tables. Raises SpecError with every problem found."""
+    try:
+        spec = StudySpec.model_validate(dict(data))
+    except ValidationError as error:
+        raise SpecError(describe_problems(name, data, error, StudySpec)) from error
+    spec._name = name
+    spec._folder = folder
+    problems = cross_check(spec)
+    if problems:
+        raise SpecError([f"{name}: {problem}" for problem in problems])
+    return spec
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise SpecError([f"{path.name}: expected at most {MAX_SPEC_BYTES >> 20} MiB"])
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        known = ", ".join(presets())
+        raise SpecError(
+            [f"{path.name}: there is no such file (looked for {path}); presets: {known}"]
+        ) from error
+    except OSError as error:
+        raise SpecError([f"{path.name}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SpecError([f"{path.name}: line {line}: expected UTF-8 text"]) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError([f"{path.name}: {syntax_problem(error)}"]) from error
