@@ -3,6 +3,7 @@ imported by a family's own module, in the worker's child, and nowhere else.
 """
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,13 @@ from generation.spec import Recipe
 from generation.weights import Weights
 
 FAMILIES = {"sdxl": "generation.pipelines.sdxl"}
+
+# A worker's log is for its own lines. Read by these libraries when they are first imported.
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 
 
 class MemoryFullError(Exception):
@@ -52,6 +60,8 @@ def load(recipe: Recipe, weights: Weights, *, device: str) -> Painter:
 
     Whatever is wrong with the weights is raised as it comes.
     """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     family = importlib.import_module(FAMILIES[recipe.family])
     painter: Painter = family.load(recipe, weights, device=device)
     return painter

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import huggingface_hub
 import numpy as np
 import torch
 import transformers
@@ -27,7 +26,8 @@ from generation.weights import Weights
 
 def load(recipe: Recipe, weights: Weights, *, device: str) -> "SdxlPainter":
     """Load weights as the recipe says: safetensors only, and never code from a checkpoint."""
-    _be_quiet()
+    for library in (diffusers, transformers):  # no progress bars in a worker's log
+        library.utils.logging.disable_progress_bar()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":  # more threads than cores is ten times slower, so it must be asked for
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
@@ -172,11 +172,3 @@ def _format(recipe: Recipe) -> dict[str, Any]:
 
 def _device_name(device: Any) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
-
-
-def _be_quiet() -> None:
-    """A worker's log is for its own lines: no progress bars, no advice."""
-    huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
