@@ -1,0 +1,195 @@
+"""A study's report: read once, rendered as JSON, CSV and a page of its own, and written whole."""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import scipy
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.utils import translation
+
+from evalsite.results import presentation, queries, tables, wording
+from evalsite.results.facts import study_json
+from evalsite.results.queries import StudyDesign
+from evalsite.results.summary import Json, Options, Summary, report_of, summarise
+from evalsite.stats import Ties
+from evalsite.studies.models import Study
+
+DEFAULTS = Options()
+
+
+class StudyStillOpen(Exception):
+    """Win rates of a study that is not closed stay unread."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(
+            f"Study {study.slug} is {study.state}: a report can be made once it is CLOSED."
+        )
+
+
+class NotAReport(Exception):
+    """The folder to be replaced holds other things than a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One reading of a closed study; every document is made of it, so they agree."""
+
+    design: StudyDesign
+    summary: Summary
+    data: Json  # report.json
+    votes_csv: bytes
+
+    @property
+    def study(self) -> Study:
+        return self.design.study
+
+
+def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> Report:
+    """Read the counted votes of a closed study and compute all that its documents say.
+
+    The same votes, options and programs give the same bytes, except `written_at`, which is `at`.
+    """
+    if study.state != Study.State.CLOSED:
+        raise StudyStillOpen(study)
+    design = queries.load_design(study)
+    record = queries.load_record(study)
+    votes = queries.load_votes(study, design)
+    summary = summarise(design.keys, votes, options)
+    votes_csv = tables.votes_csv(design, record, votes)
+    data = report_of(
+        summary,
+        study=study_json(design, record, n_counted=votes.outcomes.size),
+        provenance={
+            "versions": _versions(),
+            "input_sha256": hashlib.sha256(votes_csv).hexdigest(),
+            "written_at": tables.timestamp(at),
+        },
+    )
+    return Report(design, summary, data, votes_csv)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """The programs that made the numbers."""
+    project = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))
+    return {
+        "evalsite": project["project"]["version"],
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }
+
+
+def report_json(report: Report) -> bytes:
+    text = json.dumps(report.data, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def votes_csv(report: Report) -> bytes:
+    return report.votes_csv
+
+
+def pairs_csv(report: Report) -> bytes:
+    return tables.pairs_csv(report.summary, simulated=report.study.simulated)
+
+
+def report_html(report: Report) -> bytes:
+    """One file that needs nothing else: style and drawings inside, no script."""
+    css = settings.BASE_DIR / "static" / "css"
+    style = "\n".join(
+        (css / name).read_text(encoding="utf-8") for name in ("base.css", "results.css")
+    )
+    with translation.override("en"):  # not the language of whoever asks
+        page = render_to_string("results/report.html", {"style": style, **page_context(report)})
+    return page.encode()
+
+
+def page_context(report: Report) -> Json:
+    """What templates/results/_report.html shows."""
+    return {
+        "study": report.study,
+        "design": report.design,
+        "report": report.data,
+        "facts": report.data["study"],
+        "parts": presentation.criterion_parts(report.design, report.summary),
+        "confidence": wording.percent(report.summary.options.confidence),
+        "methods": presentation.methods(report.data),
+    }
+
+
+DOCUMENTS: dict[str, tuple[str, Callable[[Report], bytes]]] = {
+    "report.json": ("application/json", report_json),
+    "votes.csv": ("text/csv; charset=utf-8", votes_csv),
+    "pairs.csv": ("text/csv; charset=utf-8", pairs_csv),
+    "report.html": ("text/html; charset=utf-8", report_html),
+}
+
+
+def write_report(
+    study: Study,
+    out: Path,
+    *,
+    at: datetime,
+    fixed_prompts: bool = False,
+    confidence: float = 0.95,
+    ties: Ties = "half",
+) -> Report:
+    """Write every document into the folder `out`, which is replaced whole or not at all.
+
+    Raises StudyStillOpen before the study is closed, and NotAReport where `out` holds anything
+    that is not of a report.
+    """
+    report = read_report(study, at=at, options=Options(confidence, fixed_prompts, ties))
+    out = out.resolve()
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workplace:
+        fresh = Path(workplace) / "fresh"
+        fresh.mkdir()
+        for name, (_, render) in DOCUMENTS.items():
+            _write(fresh / name, render(report))
+        _replace(out, fresh, Path(workplace) / "old")
+    return report
+
+
+def _check_replaceable(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise NotAReport(f"{out}: expected a folder, found a file.")
+    strangers = sorted({path.name for path in out.iterdir()} - set(DOCUMENTS))
+    if strangers:
+        raise NotAReport(
+            f"{out}: expected an empty folder or an earlier report, found {strangers[0]}"
+            + (f" and {len(strangers) - 1} more." if len(strangers) > 1 else ".")
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(out: Path, fresh: Path, old: Path) -> None:
+    """Put `fresh` in the place of `out`; should that fail, what was there comes back."""
+    if out.exists():
+        out.rename(old)
+    try:
+        fresh.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise

@@ -1,0 +1,108 @@
+"""What a report says of its study beside the votes: the `study` part of report.json."""
+
+from evalsite.results.queries import Record, StudyDesign
+from evalsite.results.summary import Json
+from evalsite.results.tables import timestamp
+
+
+def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
+    """The design as frozen, and all that keeps a vote or a prompt from being counted."""
+    study = design.study
+    return {
+        "slug": study.slug,
+        "title": study.title,
+        "simulated": study.simulated,
+        "state": study.state,
+        "spec_sha256": study.spec_sha256,
+        "opened_at": timestamp(study.opened_at) if study.opened_at else None,
+        "closed_at": timestamp(study.closed_at) if study.closed_at else None,
+        "design": _design_json(design),
+        "counts": _counts_json(record, n_counted),
+        **_left_out_json(record),
+    }
+
+
+def _design_json(design: StudyDesign) -> Json:
+    study = design.study
+    return {
+        "pairing": study.pairing,
+        "baseline": study.baseline or None,
+        "votes_per_comparison": study.votes_per_comparison,
+        "votes_per_rater": study.votes_per_rater,
+        "display_size": study.display_size,
+        "resampler": study.resampler,
+        "upscaler": study.upscaler or None,
+        "on_failure": study.on_failure,
+        "criteria": [
+            {
+                "key": criterion.key,
+                "question": criterion.question,
+                "show_prompt": criterion.show_prompt,
+                "tie_policy": criterion.tie_policy,
+            }
+            for criterion in design.criteria
+        ],
+        "systems": [
+            {
+                "key": system.key,
+                "label": system.label,
+                "licence": system.licence,
+                "recipe": system.recipe,
+            }
+            for system in design.systems
+        ],
+    }
+
+
+def _counts_json(record: Record, n_counted: int) -> Json:
+    return {
+        "n_prompts": len(record.prompts),
+        "n_prompts_removed": sum(prompt.removed_at is not None for prompt in record.prompts),
+        "n_comparisons_removed": len(record.removed_comparisons),
+        "n_ballots": record.n_ballots,
+        "n_votes_stored": record.n_stored,
+        "n_votes_counted": n_counted,
+        "n_votes_surplus": record.n_stored - n_counted,
+        "n_votes_taken_back": record.n_taken_back,
+        "n_raters": len(record.raters),
+        "n_raters_excluded": sum(rater.excluded_at is not None for rater in record.raters),
+        "n_raters_withdrawn": sum(rater.withdrawn_at is not None for rater in record.raters),
+        "n_flags": sum(record.flags.values()),
+    }
+
+
+def _left_out_json(record: Record) -> Json:
+    prompts, raters = record.prompt_labels, record.rater_labels
+    return {
+        "removed_prompts": [
+            {
+                "prompt_id": prompts[prompt.pk],
+                "prompt": prompt.text,
+                "reason": prompt.removed_reason,
+                "removed_at": timestamp(prompt.removed_at),
+            }
+            for prompt in record.prompts
+            if prompt.removed_at is not None
+        ],
+        "removed_comparisons": [
+            {
+                "prompt_id": prompts[comparison.first.prompt_id],
+                "first": comparison.first.system.key,
+                "second": comparison.second.system.key,
+                "reason": comparison.removed_reason,
+                "removed_at": timestamp(comparison.removed_at),
+            }
+            for comparison in record.removed_comparisons
+            if comparison.removed_at is not None
+        ],
+        "exclusions": [
+            {
+                "rater_id": raters[rater.pk],
+                "reason": rater.excluded_reason,
+                "excluded_at": timestamp(rater.excluded_at),
+            }
+            for rater in record.raters
+            if rater.excluded_at is not None
+        ],
+        "flags": record.flags,
+    }

@@ -1,0 +1,166 @@
+"""What the database says about a study, read in a stated number of queries."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+
+from evalsite.results.summary import Design, Votes
+from evalsite.studies.models import Comparison, Criterion, Prompt, Study, System
+from evalsite.studies.resolve import planned_pairs
+from evalsite.voting.models import Ballot, Flag, Rater, Vote
+from evalsite.voting.queries import counted_votes
+
+Choice = Vote.Choice
+
+
+def outcome_of_first(choice: str, first_on_left: bool) -> float:
+    """What a choice between sides says about the comparison's first system: 1 won, 0 lost.
+
+    The only place where sides become systems.
+    """
+    if choice == Choice.TIE:
+        return 0.5
+    return float((choice == Choice.LEFT) == first_on_left)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDesign:
+    """What a study asks about, in study order."""
+
+    study: Study
+    criteria: tuple[Criterion, ...]
+    systems: tuple[System, ...]
+
+    @property
+    def keys(self) -> Design:
+        """Planned pairs come from the design, not from the comparisons: a pair that lost all of
+        them was planned too."""
+        systems = [system.key for system in self.systems]
+        pairs = planned_pairs(systems, self.study.baseline)
+        return Design(
+            criteria=tuple(criterion.key for criterion in self.criteria),
+            systems=tuple(systems),
+            pairs=tuple((systems.index(one), systems.index(two)) for one, two in pairs),
+        )
+
+
+def load_design(study: Study) -> StudyDesign:
+    """Two queries."""
+    return StudyDesign(study, tuple(study.criteria.all()), tuple(study.systems.all()))
+
+
+def load_votes(study: Study, design: StudyDesign) -> Votes:
+    """Every counted vote of a study in columns, in the order they came. One query."""
+    criteria = {criterion.pk: index for index, criterion in enumerate(design.criteria)}
+    systems = {system.pk: index for index, system in enumerate(design.systems)}
+    rows = (
+        counted_votes(study)
+        .order_by("pk")
+        .values_list(
+            "showing__criterion_id",
+            "showing__comparison__first__system_id",
+            "showing__comparison__second__system_id",
+            "choice",
+            "showing__first_on_left",
+            "showing__rater_id",
+            "showing__comparison__first__prompt_id",
+            "response_ms",
+            "voted_at",
+        )
+    )
+    columns: list[Any] = list(zip(*rows.iterator(chunk_size=10_000), strict=True)) or [()] * 9
+    criterion, first, second, choice, first_on_left, rater, prompt, response_ms, voted_at = columns
+    return Votes(
+        criteria=np.array([criteria[pk] for pk in criterion], dtype=np.int64),
+        first=np.array([systems[pk] for pk in first], dtype=np.int64),
+        second=np.array([systems[pk] for pk in second], dtype=np.int64),
+        outcomes=np.array(list(map(outcome_of_first, choice, first_on_left)), dtype=np.float64),
+        raters=np.array(rater, dtype=np.int64),
+        prompts=np.array(prompt, dtype=np.int64),
+        first_on_left=np.array(first_on_left, dtype=np.bool_),
+        choices=np.array(choice, dtype=np.str_),
+        response_ms=np.array(response_ms, dtype=np.int64),
+        voted_at=np.array(voted_at, dtype=np.object_),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What stands around the votes: people, prompts, and what was taken out or not counted."""
+
+    prompts: tuple[Prompt, ...]
+    raters: tuple[Rater, ...]
+    removed_comparisons: tuple[Comparison, ...]
+    flags: dict[str, int]  # reason -> showings that a rater could not judge
+    n_ballots: int
+    n_stored: int  # answers to planned ballots, counted or not
+    n_taken_back: int  # of these, answered a second time
+
+    @property
+    def prompt_labels(self) -> dict[int, str]:
+        """Id of a prompt -> its name in exports, from its position in the study."""
+        return {prompt.pk: f"p{prompt.position:03d}" for prompt in self.prompts}
+
+    @property
+    def rater_labels(self) -> dict[int, str]:
+        """Id of a rater -> a name that means nothing outside the export; never the code."""
+        return {rater.pk: f"r{number:03d}" for number, rater in enumerate(self.raters, start=1)}
+
+
+def load_record(study: Study) -> Record:
+    """Six queries."""
+    removed = Comparison.objects.filter(
+        first__prompt__study=study, removed_at__isnull=False, first__prompt__removed_at=None
+    )
+    flags = Flag.objects.filter(showing__rater__study=study).values_list("reason")
+    return Record(
+        prompts=tuple(study.prompts.all()),
+        raters=tuple(study.raters.order_by("pk")),
+        removed_comparisons=tuple(
+            removed.select_related("first__system", "second__system").order_by(
+                "first__prompt__position", "pk"
+            )
+        ),
+        flags=dict(flags.annotate(n=Count("pk")).order_by("reason")),
+        n_ballots=_planned_ballots().filter(criterion__study=study).count(),
+        **_stored_votes()
+        .filter(showing__rater__study=study)
+        .aggregate(
+            n_stored=Count("pk", filter=Q(take=1)), n_taken_back=Count("pk", filter=Q(take=2))
+        ),
+    )
+
+
+def _planned_ballots() -> QuerySet[Ballot]:
+    return Ballot.objects.filter(
+        purpose=Ballot.Purpose.COUNTED,
+        comparison__removed_at=None,
+        comparison__first__prompt__removed_at=None,
+    )
+
+
+def _stored_votes() -> QuerySet[Vote]:
+    """On planned ballots, whether they count or not: a check or a repeat is never counted."""
+    return Vote.objects.filter(showing__counted=True)
+
+
+def list_studies() -> QuerySet[Study]:
+    """Every study, the newest first, with what may be told of one that is open. One query."""
+    return Study.objects.annotate(
+        n_ballots=_per_study(_planned_ballots(), "criterion__study"),
+        n_filled=_per_study(
+            _planned_ballots().filter(answered_at__isnull=False), "criterion__study"
+        ),
+        n_votes=_per_study(_stored_votes().filter(take=1), "showing__rater__study"),
+        n_raters=_per_study(Rater.objects.all(), "study"),
+        n_flags=_per_study(Flag.objects.all(), "showing__rater__study"),
+    ).order_by("-created_at", "-pk")
+
+
+def _per_study(rows: QuerySet[Any], path: str) -> Coalesce:
+    """How many rows belong to the outer query's study; a subquery, so counts stay apart."""
+    counted = rows.filter(**{path: OuterRef("pk")}).order_by().values(path)
+    return Coalesce(Subquery(counted.annotate(n=Count("pk")).values("n")), Value(0))

@@ -1,0 +1,108 @@
+"""The CSV files of a report, as bytes. Exact values stand in report.json as well."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from evalsite.results.queries import Record, StudyDesign, outcome_of_first
+from evalsite.results.summary import Summary, Votes, pair_json
+
+Cell = str | int | float | bool | None
+
+VOTE_COLUMNS = (
+    "criterion",
+    "rater_id",
+    "prompt_id",
+    "system_a",
+    "system_b",
+    "winner",
+    "left",
+    "category",
+    "challenge",
+    "prompt",
+    "response_ms",
+    "voted_at",
+    "simulated",
+)
+# A spreadsheet takes a cell that begins like this for a formula, in some places full-width too.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def votes_csv(design: StudyDesign, record: Record, votes: Votes) -> bytes:
+    """One line a counted vote, as it was seen: system_a stood on the left."""
+    return _csv(VOTE_COLUMNS, _vote_rows(design, record, votes))
+
+
+def _vote_rows(design: StudyDesign, record: Record, votes: Votes) -> Iterator[list[Cell]]:
+    raters, names = record.rater_labels, record.prompt_labels
+    prompts = {prompt.pk: prompt for prompt in record.prompts}
+    systems = [system.key for system in design.systems]
+    winners = {0.0: "b", 0.5: "tie", 1.0: "a"}
+    columns = (
+        votes.criteria.tolist(),
+        votes.first.tolist(),
+        votes.second.tolist(),
+        votes.first_on_left.tolist(),
+        votes.choices.tolist(),
+        votes.raters.tolist(),
+        votes.prompts.tolist(),
+        votes.response_ms.tolist(),
+        votes.voted_at.tolist(),
+    )
+    for criterion, first, second, first_on_left, choice, rater, prompt, ms, at in zip(
+        *columns, strict=True
+    ):
+        left, right = (first, second) if first_on_left else (second, first)
+        yield [
+            design.criteria[criterion].key,
+            raters[rater],
+            names[prompt],
+            systems[left],
+            systems[right],
+            winners[outcome_of_first(choice, first_on_left=True)],  # of a, and a is on the left
+            "a",
+            prompts[prompt].category,
+            prompts[prompt].challenge,
+            prompts[prompt].text,
+            ms,
+            timestamp(at),
+            design.study.simulated,
+        ]
+
+
+def pairs_csv(summary: Summary, *, simulated: bool) -> bytes:
+    """One line a pair and criterion: the pairs of report.json as a table."""
+    rows = [
+        {"criterion": criterion.key, **pair_json(pair), "simulated": simulated}
+        for criterion in summary.criteria
+        for pair in criterion.pairs
+    ]
+    for row in rows:
+        row["warnings"] = "; ".join(row["warnings"])
+    return _csv(tuple(rows[0]) if rows else ("criterion",), (list(row.values()) for row in rows))
+
+
+def _csv(columns: tuple[str, ...], rows: Iterable[list[Cell]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return text.getvalue().encode()
+
+
+def cell(value: Cell) -> str:
+    """A value as text that no spreadsheet runs: texts that begin like a formula get an
+    apostrophe before them. Numbers are ours and stay as they are, in full precision."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+    return repr(value)
+
+
+def timestamp(at: datetime) -> str:
+    """UTC to the millisecond, always in the same form."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

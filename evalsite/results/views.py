@@ -1,0 +1,74 @@
+"""Pages for staff: the studies, and what each says once it is closed."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from evalsite.results import documents, queries
+from evalsite.results.summary import Options
+from evalsite.studies.models import Study
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+
+
+def staff_only(view: View[P]) -> View[P]:
+    """Strangers are asked to log in; for anybody else but staff these pages do not exist."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_staff:
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return never_cache(require_safe(login_required(guarded)))
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """What this site is; staff go on to their studies."""
+    if request.user.is_staff:
+        return redirect("results:studies")
+    return render(request, "results/home.html")
+
+
+@staff_only
+def studies(request: HttpRequest) -> HttpResponse:
+    return render(request, "results/studies.html", {"studies": queries.list_studies()})
+
+
+@staff_only
+def study(request: HttpRequest, slug: str) -> HttpResponse:
+    """Counts while votes come in; win rates once the study is closed."""
+    found = get_object_or_404(queries.list_studies(), slug=slug)
+    if found.state != Study.State.CLOSED:
+        link = request.build_absolute_uri(reverse("voting:landing", args=[found.code]))
+        return render(request, "results/running.html", {"study": found, "rater_link": link})
+    report = documents.read_report(found, at=timezone.now(), options=_options(request))
+    context = documents.page_context(report)
+    return render(request, "results/study.html", context | {"names": documents.DOCUMENTS})
+
+
+@staff_only
+def document(request: HttpRequest, slug: str, name: str) -> HttpResponse:
+    """One file of the report, made on the spot; 409 while the study is not closed."""
+    found = get_object_or_404(Study, slug=slug)
+    try:
+        report = documents.read_report(found, at=timezone.now(), options=_options(request))
+    except documents.StudyStillOpen as error:
+        return HttpResponse(f"{error}\n", status=409, content_type="text/plain; charset=utf-8")
+    content_type, make = documents.DOCUMENTS[name]
+    headers = {"Content-Disposition": f'attachment; filename="{found.slug}-{name}"'}
+    return HttpResponse(make(report), content_type=content_type, headers=headers)
+
+
+def _options(request: HttpRequest) -> Options:
+    return Options(fixed_prompts=request.GET.get("prompts") == "fixed")
