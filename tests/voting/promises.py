@@ -1,0 +1,81 @@
+"""What must hold whatever raced: each broken promise, in words. Used by tests of races."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import connection
+
+from evalsite.studies.models import Study
+from evalsite.voting import queries
+from evalsite.voting.models import Ballot, Showing
+
+
+def broken_promises(study: Study) -> list[str]:
+    """Exactly one counted vote an answered ballot, no more than planned, nothing lent twice."""
+    ballots = Ballot.objects.filter(criterion__study=study).select_related("holder")
+    showings = Showing.objects.filter(criterion__study=study)
+    counted = list(queries.counted_votes(study, with_excluded=True).select_related("showing"))
+    filled = Counter((v.showing.comparison_id, v.showing.criterion_id) for v in counted)
+    shown = Counter(showings.values_list("rater", "comparison", "criterion"))
+    holders = {b.holder_id for b in ballots}
+    answered = [b for b in ballots if b.answered_at is not None]
+    turned = [b for b in ballots if b.holder and b.holder.first_on_left != b.first_on_left]
+    moved = [b for b in ballots if b.holder and b.holder.comparison_id != b.comparison_id]
+    open_pairs = Counter(b.holder.rater_id for b in ballots if b.holder and not b.answered_at)
+    checks = {
+        "a comparison has more votes than planned": [
+            pair for pair, n in filled.items() if n > study.votes_per_comparison
+        ],
+        "a rater was shown a pair twice": [key for key, n in shown.items() if n > 1],
+        "a counted vote whose showing holds no ballot": [
+            vote for vote in counted if vote.showing_id not in holders
+        ],
+        "answered ballots and counted votes differ": [1] * abs(len(answered) - len(counted)),
+        "a ballot's sides are not those that were seen": turned,
+        "a ballot is held by a showing of another pair": moved,
+        "a rater holds more than two pairs": [key for key, n in open_pairs.items() if n > 2],
+    }
+    return [f"{words}: {found}" for words, found in checks.items() if found]
+
+
+def lent_twice(study: Study) -> list[int]:
+    """Ballots given to two raters; wrong wherever no lease ran out and nothing was freed."""
+    given = Counter(Showing.objects.filter(criterion__study=study).values_list("ballot", flat=True))
+    return [ballot for ballot, n in given.items() if n > 1]
+
+
+def race(acts: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Run all acts at once, each in a thread with a connection of its own; their results.
+
+    An exception is a result too: the test says which are expected.
+    """
+    results: list[Any] = [None] * len(acts)
+    start = threading.Barrier(len(acts))
+
+    def run(place: int, act: Callable[[], Any]) -> None:
+        try:
+            connection.ensure_connection()
+            start.wait(30)
+            results[place] = act()
+        except Exception as error:
+            results[place] = error
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+    return results
+
+
+def settled(results: list[Any]) -> list[Any]:
+    """The results, once none of them is an exception."""
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
