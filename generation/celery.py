@@ -18,12 +18,14 @@ app = Celery("generation")
 app.conf.update(
     broker_url=settings.REDIS_URL,
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # however long it is away, no worker needs a restart
     broker_transport_options={
         # Longer than any chunk takes. Nothing waits for it: a child that dies has its message put
         # back at once, and for a worker that dies the sweep sends a new one.
         "visibility_timeout": 12 * 3600,
         "unacked_restore_throttle": 1,
-        # Fail soon when the broker is away: the sweep will send again.
+        # Fail at once when the broker is away: the sweep will send again.
+        "max_retries": 0,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
     },
