@@ -8,6 +8,7 @@ world.vote(world.showing(world.rater(study)), "LEFT")
 import hashlib
 import io
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from generation.models import Image
 NOON = datetime(2025, 6, 2, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 _numbers = itertools.count(1)
 
 
@@ -136,3 +138,36 @@ def _entry(system: System, prompt: Prompt) -> Entry:
         image=image,
         display=ContentFile(data, "display.png"),
     )
+
+
+def system_on(side: str, of: Showing) -> str:
+    """The key of the system that this rater saw on LEFT or RIGHT."""
+    on_side = of.comparison.first if of.first_on_left == (side == "LEFT") else of.comparison.second
+    return on_side.system.key
+
+
+def preferring(*keys: str) -> Callable[[Showing], str]:
+    """A rater who answers by the systems, whichever side they stand on: earlier keys win."""
+
+    def choose(pair: Showing) -> str:
+        ranks = {side: keys.index(system_on(side, pair)) for side in ("LEFT", "RIGHT")}
+        return min(ranks, key=lambda side: ranks[side])
+
+    return choose
+
+
+def voted_study(
+    choose: Callable[[Showing], str], *, n_raters: int = 3, at: datetime = NOON, **options: Any
+) -> Study:
+    """An open study in which each of some raters has answered everything there was for them."""
+    made = open_study(at=at, votes_per_comparison=n_raters, **options)
+    for number in range(n_raters):
+        voter = rater(made, at=at)
+        while (pair := services.lease_ballot(rater=voter, at=at)) is not None:
+            vote(pair, choose(pair), at=at + number * MINUTE)
+    return made
+
+
+def closed_study(choose: Callable[[Showing], str], *, at: datetime = NOON, **options: Any) -> Study:
+    """A study whose every ballot is answered, and that is closed."""
+    return services.close_study(study=voted_study(choose, at=at, **options), at=at + HOUR)
