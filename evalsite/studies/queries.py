@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from pydantic import ValidationError
 
 from evalsite.studies.models import Comparison, Entry, Prompt, Study
 from evalsite.studies.resolve import planned_pairs
+from evalsite.studies.spec_problems import recipe_words
 from generation.models import Image
+from generation.services import preflight
+from generation.spec import Recipe
 
 PENDING = (Image.Status.QUEUED, Image.Status.CLAIMED)
 DESIGN_FIELDS = (
@@ -219,6 +223,28 @@ def prompts_to_finish(study: Study | None = None) -> QuerySet[Prompt]:
     if study is not None:
         prompts = prompts.filter(study=study)
     return prompts.select_related("study").order_by("study_id", "position")
+
+
+def is_being_painted(study: Study) -> bool:
+    """Whether some worker holds an image of this study."""
+    claimed = Q(image__status=Image.Status.CLAIMED)
+    return Entry.objects.filter(claimed, prompt__study=study).exists()
+
+
+def missing_by_system(study: Study) -> dict[str, list[str]]:
+    """System key -> what keeps its images from being painted here; nothing once all are there."""
+    missing = {}
+    for system in study.systems.all():
+        ready = system.entries.filter(image__status=Image.Status.READY).count()
+        if ready and ready == study.prompts.count():
+            continue
+        try:
+            problems = preflight(Recipe.model_validate(system.recipe))
+        except ValidationError as error:
+            problems = recipe_words(error)
+        if problems:
+            missing[system.key] = problems
+    return missing
 
 
 def recovered_prompts(study: Study) -> QuerySet[Prompt]:

@@ -27,23 +27,23 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, once: bool, every: float, **options: Any) -> None:
-        if once:
-            sweep()
-            return
         stop = threading.Event()
+        if once:
+            sweep(stop)
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         was_away = False
         while not stop.is_set():
-            was_away = _sweep_or_wait(was_away)
+            was_away = _sweep_or_wait(stop, was_away)
             stop.wait(every)
 
 
-def _sweep_or_wait(was_away: bool) -> bool:
+def _sweep_or_wait(stop: threading.Event, was_away: bool) -> bool:
     """Sweep once. A database that is away costs one line, and nothing needs a restart."""
     try:
         close_old_connections()
-        sweep()
+        sweep(stop)
     except (OperationalError, InterfaceError) as error:
         connection.close()
         if not was_away:
@@ -54,11 +54,11 @@ def _sweep_or_wait(was_away: bool) -> bool:
     return False
 
 
-def sweep() -> None:
+def sweep(stop: threading.Event) -> None:
     """One round, and one line in the log if anything was done."""
     n_sent = nudge_stale(at=timezone.now())
     n_made = 0
-    while n := make_display_files(at=timezone.now()):
+    while not stop.is_set() and (n := make_display_files(at=timezone.now())):
         n_made += n
     if n_sent or n_made:
         logger.info("Sent %d images again, made %d display files", n_sent, n_made)

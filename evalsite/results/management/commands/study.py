@@ -1,0 +1,281 @@
+"""`manage.py study ACT SLUG-OR-FILE`: a study from its file to its report."""
+
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
+from django.utils import timezone
+from rich.console import Console
+
+from evalsite.results.documents import NotAReport, StudyStillOpen, write_report
+from evalsite.results.management import study_pages as pages
+from evalsite.studies import queries, services
+from evalsite.studies.display_files import make_display_files
+from evalsite.studies.models import Study
+from evalsite.studies.queries import Preparation
+from evalsite.studies.resolve import Resolved, planned_pairs, resolve
+from evalsite.studies.spec import StudySpec, load_spec, presets
+from evalsite.studies.spec_problems import SpecError
+from evalsite.voting.queries import study_counts
+from evalsite.voting.services import (
+    NotPrepared,
+    StudyNotOpen,
+    close_study,
+    open_study,
+    pause_study,
+)
+from generation.services import nudge_stale
+
+ACTS = {
+    "check": "what is wrong or missing, before anything is painted",
+    "apply": "make a draft of the file, or bring the draft to it",
+    "prepare": "lay out comparisons and paint; may be stopped and started again",
+    "open": "freeze the design and take votes, or go on after a pause",
+    "pause": "give out no more pairs for now",
+    "close": "take no more votes; results appear",
+    "status": "how far the images and the votes are",
+    "report": "write report.json, CSV and a page into a folder",
+}
+REFUSALS = (
+    services.StudyNotDraft,
+    services.DraftEdited,
+    StudyNotOpen,
+    StudyStillOpen,
+    NotAReport,
+)
+LOOK_EVERY = 1.0  # seconds
+NUDGE_EVERY = 30.0
+STALLED_AFTER = 20.0
+INTERRUPTED = 130  # exit status after Ctrl-C
+
+
+class Command(BaseCommand):
+    help = "Acts on a study:\n" + "\n".join(f"  {act:<8} {what}" for act, what in ACTS.items())
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
+        kwargs["formatter_class"] = RawDescriptionHelpFormatter
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("act", choices=ACTS, metavar="act")
+        parser.add_argument("study", metavar="SLUG-OR-FILE", help="a slug, a preset or a file")
+        parser.add_argument("--slug", help="apply: under this slug, not the file's own")
+        parser.add_argument(
+            "--simulated", action="store_true", help="apply: raters are programs, pages say so"
+        )
+        parser.add_argument(
+            "--replace", action="store_true", help="apply: give up edits made elsewhere"
+        )
+        parser.add_argument(
+            "--no-wait", action="store_true", help="prepare: ask for images and leave"
+        )
+        parser.add_argument(
+            "--retry", action="store_true", help="prepare: ask again for images that failed"
+        )
+        parser.add_argument(
+            "--anyway", action="store_true", help="prepare: weights lie on the painting machine"
+        )
+        parser.add_argument("--out", type=Path, metavar="DIR", help="report: the folder to write")
+
+    def handle(self, *args: Any, act: str, study: str, **options: Any) -> None:
+        self.stdout.ending = ""  # rich ends its own lines
+        self.console = Console(file=self.stdout, highlight=False)  # type: ignore[arg-type]
+        if not self.console.is_terminal:
+            self.console = Console(file=self.stdout, width=120)  # type: ignore[arg-type]
+        try:
+            getattr(self, f"_{act}")(study, options)
+        except (SpecError, services.CannotApply, services.CannotPrepare) as error:
+            raise CommandError(_listed(f"Cannot {act} {study}:", error.problems)) from error
+        except REFUSALS as error:
+            raise CommandError(str(error)) from error
+
+    # Files
+
+    def _check(self, name: str, options: dict[str, Any]) -> None:
+        if self._names_a_file(name):
+            resolved = self._resolve(load_spec(name))
+            problems = self._show_file(resolved)
+        else:
+            problems = self._show_rows(self._find(name))
+        if problems:
+            raise CommandError("Not everything is here: see above.")
+        self._say("Everything is here.")
+
+    def _apply(self, name: str, options: dict[str, Any]) -> None:
+        spec = load_spec(name)
+        is_new = not Study.objects.filter(slug=options["slug"] or spec.study_slug).exists()
+        study = services.apply_spec(
+            spec,
+            slug=options["slug"],
+            simulated=options["simulated"] or None,
+            replace=options["replace"],
+            at=timezone.now(),
+        )
+        state = "now a draft" if is_new else f"as filed, {study.state.lower()}"
+        self._say(f"Study {study.slug} is {state}. Next: study prepare {study.slug}")
+
+    def _show_file(self, resolved: Resolved) -> bool:
+        spec = resolved.spec
+        rows = [
+            pages.SystemRow(s.key, s.label, s.licence, [*s.problems, *s.missing])
+            for s in resolved.systems
+        ]
+        size = pages.Size(
+            n_prompts=len(resolved.prompts),
+            n_pairs=resolved.n_pairs,
+            n_comparisons=resolved.n_comparisons,
+            n_criteria=len(spec.criteria),
+            n_votes=resolved.n_votes,
+        )
+        pages.heading(self.console, spec.title, spec.name)
+        pages.show_check(self.console, rows, size, resolved.prompt_problems)
+        return bool(resolved.problems or resolved.missing)
+
+    def _show_rows(self, study: Study) -> bool:
+        missing = queries.missing_by_system(study)
+        systems = list(study.systems.all())
+        rows = [pages.SystemRow(s.key, s.label, s.licence, missing.get(s.key, [])) for s in systems]
+        pairs = planned_pairs([system.key for system in systems], study.baseline)
+        n_prompts, n_criteria = queries.live_prompts(study).count(), study.criteria.count()
+        n_comparisons = len(pairs) * n_prompts
+        size = pages.Size(
+            n_prompts=n_prompts,
+            n_pairs=len(pairs),
+            n_comparisons=n_comparisons,
+            n_criteria=n_criteria,
+            n_votes=n_comparisons * n_criteria * study.votes_per_comparison,
+        )
+        pages.heading(self.console, study.title, f"{study.slug}, {study.state.lower()}")
+        pages.show_check(self.console, rows, size, [])
+        return bool(missing)
+
+    # Painting
+
+    def _prepare(self, name: str, options: dict[str, Any]) -> None:
+        study = self._find(name)
+        if study.state != Study.State.DRAFT:
+            self._say(f"Study {study.slug} is {study.state.lower()}: nothing is left to prepare.")
+            return
+        missing = queries.missing_by_system(study)
+        if missing and not options["anyway"]:
+            groups = [f"{key}: {text}" for key, texts in missing.items() for text in texts]
+            hint = "With --anyway it is asked for all the same, for a worker that has it."
+            raise CommandError(_listed(f"Not everything is here. {hint}", groups))
+        preparation = services.prepare(study, retry=options["retry"], at=timezone.now())
+        pages.heading(self.console, study.title, f"{study.slug}, {preparation.pending} to paint")
+        if options["no_wait"]:
+            self._say("Asked for; the sweep and the workers do the rest.")
+            return
+        try:
+            preparation = self._wait(study, preparation)
+        except KeyboardInterrupt:
+            self._say(f"Stopped. What is painted stays; go on with: study prepare {study.slug}")
+            raise SystemExit(INTERRUPTED) from None
+        self._end(study, preparation)
+
+    def _wait(self, study: Study, preparation: Preparation) -> Preparation:
+        """Make display files as images come in, until nothing is pending."""
+        now = moved = nudged = time.monotonic()
+        warned = False
+        with pages.PaintingPage(self.console, preparation, now) as page:
+            while True:
+                n_made = make_display_files(study=study, at=timezone.now())
+                before, preparation = preparation, queries.preparation(study)
+                now = time.monotonic()
+                page.show(preparation, now)
+                if not preparation.pending and not n_made:
+                    return preparation
+                if n_made or preparation.systems != before.systems:
+                    moved, warned = now, False
+                    continue
+                if now - nudged > NUDGE_EVERY:
+                    nudge_stale(at=timezone.now())
+                    nudged = now
+                if not warned and now - moved > STALLED_AFTER:
+                    warned = self._warn_if_idle(study, page)
+                time.sleep(LOOK_EVERY)
+
+    def _warn_if_idle(self, study: Study, page: pages.PaintingPage) -> bool:
+        if queries.is_being_painted(study):
+            return False
+        page.say(
+            "No image has come for a while, and no worker holds one. Start a worker with: "
+            "celery -A generation.celery worker"
+        )
+        return True
+
+    def _end(self, study: Study, preparation: Preparation) -> None:
+        pages.show_preparation(self.console, preparation)
+        if preparation.obstacles:
+            hint = f"Failed images are asked for again with: study prepare {study.slug} --retry"
+            obstacles = [*preparation.obstacles, *([hint] if preparation.failed else [])]
+            raise CommandError(_listed(f"Study {study.slug} cannot be opened.", obstacles))
+        self._say(f"Ready. Next: study open {study.slug}")
+
+    # Voting
+
+    def _open(self, name: str, options: dict[str, Any]) -> None:
+        study = self._find(name)
+        try:
+            open_study(study=study, at=timezone.now())
+        except NotPrepared as error:
+            title = f"Study {study.slug} is not prepared:"
+            raise CommandError(_listed(title, queries.obstacles(study))) from error
+        link = reverse("voting:landing", args=[study.code])
+        self._say(f"Study {study.slug} is open. Raters start at {link}")
+
+    def _pause(self, name: str, options: dict[str, Any]) -> None:
+        study = pause_study(study=self._find(name), at=timezone.now())
+        self._say(f"Study {study.slug} is paused. It goes on with: study open {study.slug}")
+
+    def _close(self, name: str, options: dict[str, Any]) -> None:
+        study = close_study(study=self._find(name), at=timezone.now())
+        self._say(f"Study {study.slug} is closed. Next: study report {study.slug} --out DIR")
+
+    # Reading
+
+    def _status(self, name: str, options: dict[str, Any]) -> None:
+        study = self._find(name)
+        note = f"{study.slug}, {study.state.lower()}{', simulated' if study.simulated else ''}"
+        pages.heading(self.console, study.title, note)
+        preparation = queries.preparation(study)
+        pages.show_preparation(self.console, preparation)
+        if study.state == Study.State.DRAFT:
+            pages.show_problems(self.console, [("Before it can open", preparation.obstacles)])
+        else:
+            pages.show_counts(self.console, study, study_counts(study))
+
+    def _report(self, name: str, options: dict[str, Any]) -> None:
+        study = self._find(name)
+        out: Path = options["out"] or Path(f"report-{study.slug}")
+        write_report(study, out, at=timezone.now())
+        self._say(f"Written to {out}")
+
+    # Finding
+
+    def _names_a_file(self, name: str) -> bool:
+        return name in presets() or name.endswith(".toml")
+
+    def _resolve(self, spec: StudySpec) -> Resolved:
+        return resolve(spec, checkpoint_dirs=settings.CHECKPOINT_DIRS)
+
+    def _find(self, name: str) -> Study:
+        """The study with this slug, or the one that this file or preset was applied as."""
+        slug = name if not name.endswith(".toml") else load_spec(name).study_slug
+        study = Study.objects.filter(slug=slug).first()
+        if study is None:
+            known = ", ".join(Study.objects.values_list("slug", flat=True)[:20]) or "none yet"
+            hint = f" Apply it first: study apply {name}." if self._names_a_file(name) else ""
+            raise CommandError(f"There is no study {slug}.{hint} Studies: {known}.")
+        return study
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _listed(title: str, problems: Any) -> str:
+    return "\n".join([title, *(f"  - {problem}" for problem in problems)])

@@ -1,0 +1,199 @@
+"""What `manage.py study` shows in a terminal: a few calm tables, and progress while painting."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from evalsite.studies.models import Study
+from evalsite.studies.queries import Preparation, SystemProgress
+from evalsite.voting.queries import StudyCounts
+
+PLAIN_EVERY = 30.0  # seconds between lines where nobody watches
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system as `check` lists it."""
+
+    key: str
+    label: str
+    licence: str
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a study asks for."""
+
+    n_prompts: int
+    n_pairs: int
+    n_comparisons: int
+    n_criteria: int
+    n_votes: int
+
+
+def heading(console: Console, title: str, note: str) -> None:
+    console.print()
+    console.print(Text.assemble("  ", (title, "bold"), ("   " + note, "dim")))
+
+
+def show_check(
+    console: Console, systems: Sequence[SystemRow], size: Size, problems: Sequence[str]
+) -> None:
+    """Systems with their licences, how much is asked, then every problem."""
+    table = _table("system", "licence", "")
+    for row in systems:
+        state = Text("ready", "green") if not row.problems else Text("missing", "yellow")
+        table.add_row(row.label, row.licence or "not stated", state)
+    _print_table(console, table)
+    console.print(
+        f"  {size.n_prompts:,} prompts, {size.n_pairs:,} pairs of systems: "
+        f"{size.n_comparisons:,} comparisons, {size.n_votes:,} votes wanted "
+        f"({_plural(size.n_criteria, 'question')})",
+        highlight=False,
+    )
+    console.print()
+    show_problems(console, [(row.label, row.problems) for row in systems] + [("Study", problems)])
+
+
+def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Names and what is wrong with each; those with the same problems stand together."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, problems in groups:
+        if problems:
+            names.setdefault(tuple(problems), []).append(name)
+    for problems, sharing in names.items():
+        console.print(Text.assemble("  ", (" and ".join(sharing), "bold")))
+        for problem in problems:
+            console.print(f"    {problem}", highlight=False, markup=False, soft_wrap=True)
+        console.print()
+
+
+def show_preparation(console: Console, preparation: Preparation) -> None:
+    """How far each system's images are, and what stands in the way of opening."""
+    table = _table("system", ">images", ">failed", ">shown")
+    for system in preparation.systems:
+        failed = Text(f"{system.failed:,}", "red" if system.failed else "dim")
+        done = f"{system.ready:,} of {system.wanted:,}"
+        table.add_row(system.label, done, failed, f"{system.displayed:,}")
+    _print_table(console, table)
+    show_problems(
+        console,
+        [
+            (f"{system.label}, why images failed", [f"{n} x {why}" for why, n in system.reasons])
+            for system in preparation.systems
+        ],
+    )
+    if preparation.n_prompts_removed:
+        console.print(
+            f"  {preparation.n_prompts_removed:,} of {preparation.n_prompts:,} prompts left the "
+            "study, for all systems.\n",
+            highlight=False,
+        )
+
+
+def show_counts(console: Console, study: Study, counts: StudyCounts) -> None:
+    """How full a running study is; nothing about who wins."""
+    share = f" ({counts.n_answered / counts.n_ballots:.0%})" if counts.n_ballots else ""
+    console.print(
+        f"  {counts.n_answered:,} of {counts.n_ballots:,} votes{share}, "
+        f"{_plural(counts.n_raters, 'rater')} ({counts.n_finished:,} finished, "
+        f"{counts.n_excluded:,} excluded), {_plural(counts.n_flags, 'flag')}\n",
+        highlight=False,
+    )
+
+
+def _table(*columns: str) -> Table:
+    """Columns in plain words; a leading > puts numbers to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 4, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
+    return table
+
+
+def _print_table(console: Console, table: Table) -> None:
+    console.print()
+    console.print(Padding(table, (0, 0, 0, 2)))
+    console.print()
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+class PaintingPage:
+    """Progress per system while images are painted: bars for a person, sparse lines for a log."""
+
+    def __init__(self, console: Console, start: Preparation, now: float) -> None:
+        self.console = console
+        self.first = {system.key: system.ready for system in start.systems}
+        self.started = now
+        self.next_line = now
+        self.last_line = ""
+        self.progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=32, complete_style="green", finished_style="green"),
+            TextColumn("{task.completed:>5.0f} of {task.total:.0f}"),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        for system in start.systems:
+            self.tasks[system.key] = self.progress.add_task(
+                system.label, total=system.wanted, completed=system.ready, note=""
+            )
+
+    def __enter__(self) -> "PaintingPage":
+        if self.console.is_terminal:
+            self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.console.is_terminal:
+            self.progress.stop()
+
+    def show(self, preparation: Preparation, now: float) -> None:
+        if not self.console.is_terminal:
+            self._show_line(preparation, now)
+            return
+        for system in preparation.systems:
+            note = self._note(system, now)
+            self.progress.update(self.tasks[system.key], completed=system.ready, note=note)
+        self.progress.refresh()
+
+    def say(self, text: str) -> None:
+        """A line that stays above the bars."""
+        self.console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _show_line(self, preparation: Preparation, now: float) -> None:
+        line = ", ".join(f"{s.key} {s.ready}/{s.wanted}" for s in preparation.systems)
+        if now >= self.next_line and line != self.last_line:
+            self.say(line)
+            self.next_line, self.last_line = now + PLAIN_EVERY, line
+
+    def _note(self, system: SystemProgress, now: float) -> str:
+        parts = [f"{system.failed} failed"] if system.failed else []
+        minutes = (now - self.started) / 60
+        painted = system.ready - self.first[system.key]
+        if painted > 0 and system.pending and minutes > 0:
+            rate = painted / minutes
+            left = system.pending / rate * 60
+            parts += [
+                f"{rate:.0f} a minute",
+                f"{time.strftime('%H:%M:%S', time.gmtime(left))} left",
+            ]
+        return "   ".join(parts)
