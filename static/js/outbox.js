@@ -46,10 +46,11 @@ export class Outbox extends EventTarget {
   }
 
   add(code, url, fields) {
-    const item = { code, url, fields, at: performance.timeOrigin + performance.now() };
+    const key = `${this.#prefix}${code}:${fields.take ?? "flag"}`;
+    const item = { key, code, url, fields, at: performance.timeOrigin + performance.now() };
     this.#items.push(item);
     try {
-      localStorage.setItem(this.#prefix + code, JSON.stringify(item));
+      localStorage.setItem(key, JSON.stringify(item));
     } catch {
       // No room, or storage is forbidden: the answer lives as long as this page.
     }
@@ -110,7 +111,7 @@ export class Outbox extends EventTarget {
   #settle(item, event, detail) {
     this.#items.shift();
     try {
-      localStorage.removeItem(this.#prefix + item.code);
+      localStorage.removeItem(item.key);
     } catch {
       // Storage is forbidden: nothing was kept.
     }

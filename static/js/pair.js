@@ -14,11 +14,13 @@ const rating = document.querySelector("#rating");
 const place = document.querySelector("#place");
 const wait = document.querySelector("#wait");
 const help = document.querySelector("#help");
+const undo = document.querySelector("#undo");
 const outbox = new Outbox(document.querySelector("#outbox"));
 
 const seen = new Set(); // codes of the showings that this page has had
 const ready = []; // pairs whose pictures are on their way or decoded
 let shown = null;
+let last = null; // the pair of the last vote, while it may be taken back
 let revealedAt = Infinity;
 let leaving = false;
 let filling = false;
@@ -60,9 +62,21 @@ function answer(form, button) {
   delete fields.csrfmiddlewaretoken; // it may be out of date when the answer is sent
   fields[button.name] = button.value;
   outbox.add(shown.dataset.code, form.getAttribute("action"), fields);
+  last = form.id === "vote" && fields.take === "1" ? shown : null;
+  undo.hidden = last === null;
   const hadFocus = document.activeElement === button;
   show(ready.shift() ?? null);
   if (hadFocus) place.querySelector(`button[value="${button.value}"]`)?.focus({ preventScroll: true });
+}
+
+/** Back to the last vote: its second answer is a second take, and stands. */
+function takeBack() {
+  if (last === null) return;
+  if (shown !== null) ready.unshift(shown);
+  last.querySelector("[name=take]").value = "2";
+  show(last);
+  last = null;
+  undo.hidden = true;
 }
 
 function measure(form, elapsed) {
@@ -142,8 +156,11 @@ addEventListener("keydown", (event) => {
   if (button || (presses && event.repeat)) event.preventDefault();
   if (event.repeat) return;
   if (event.key === "?") help.showModal();
+  if (event.key === "Backspace") takeBack();
   button?.click();
 });
+
+undo.addEventListener("click", takeBack);
 
 document.querySelector("[data-opens=help]").addEventListener("click", (event) => {
   event.preventDefault();
