@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import io
+import json
 import os
 import secrets
 import sys
@@ -18,6 +20,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from django.urls import reverse
+from rich.console import Console
+from rich.table import Table
 
 from evalsite.results.management import parts
 from evalsite.studies.models import Study
@@ -70,7 +74,10 @@ def only_one(folder: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            (folder / "redis_url").unlink(missing_ok=True)
 
 
 @dataclass
@@ -141,6 +148,7 @@ class Demo:
         )
         self.house.wait_for(web, lambda: parts.answers_http(port, "/admin/login/"), seconds=60)
         self.url = f"http://127.0.0.1:{port}"
+        say(f"The site answers at {self.url}")
 
     def manage(self, *arguments: str) -> None:
         self.house.run(f"manage.py {' '.join(arguments)}", manage(*arguments))
@@ -157,18 +165,17 @@ class Demo:
     def open_study(self, slug: str, *, simulated: bool) -> Study:
         """Apply, paint and open the preset under this name, whatever of it is still to do."""
         if not Study.objects.filter(slug=slug).exists():
-            kind = ["--simulated"] if simulated else []
-            call_command("study", "apply", "demo", "--slug", slug, *kind)
+            act_quietly("apply", "demo", "--slug", slug, *["--simulated"] * simulated)
         if Study.objects.get(slug=slug).state == Study.State.DRAFT:
             self.manage("study", "prepare", slug)
-            call_command("study", "open", slug)
+            act_quietly("open", slug)
         return Study.objects.get(slug=slug)
 
     def finish_study(self, slug: str, raters: int) -> None:
         """Let simulated raters walk the pages, then close."""
         say(f"{raters} simulated raters vote in {slug}")
         self.manage("simulate", slug, "--raters", str(raters), "--seed", "0", "--url", self.url)
-        call_command("study", "close", slug)
+        act_quietly("close", slug)
 
     def show_studies(self) -> None:
         """One open study to rate in, and a finished one over the same images."""
@@ -182,7 +189,10 @@ class Demo:
         slug = next_slug("demo-run")
         self.open_study(slug, simulated=True)
         self.finish_study(slug, raters)
-        self.manage("study", "report", slug, "--out", str(self.var / "demo" / "report"))
+        report = self.var / "demo" / "report"
+        act_quietly("report", slug, "--out", str(report))
+        show_win_rates(json.loads((report / "report.json").read_text()))
+        say(f"Report: {report / 'report.json'}")
 
     def show_addresses(self) -> None:
         password = renew_admin()
@@ -194,6 +204,33 @@ class Demo:
             f"\n  Admin     {self.url}{reverse('admin:index')}"
             f"\n            user admin, password {password}   (until the next start)"
         )
+
+
+def act_quietly(*arguments: str) -> None:
+    """One act of `manage.py study` in this process; what it says is for people who type it."""
+    call_command("study", *arguments, stdout=io.StringIO())
+
+
+def show_win_rates(report: dict[str, Any]) -> None:
+    """The report's pairs, a table for each criterion."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    for key, criterion in report["criteria"].items():
+        title = f"{key}: {criterion['n_votes']} votes of {criterion['n_raters']} raters"
+        table = Table("first", "second", title=title, title_justify="left", box=None)
+        for name in ("votes", "win rate of first", "interval"):
+            table.add_column(name, justify="right")
+        for pair in criterion["pairs"]:
+            numbers = (as_percent(pair["win_rate"]), interval(pair["low"], pair["high"]))
+            table.add_row(pair["first"], pair["second"], str(pair["n"]), *numbers)
+        console.print("", table)
+
+
+def as_percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.1%}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return f"{as_percent(low)} to {as_percent(high)}"
 
 
 def python(*arguments: str) -> list[str]:

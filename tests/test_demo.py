@@ -1,0 +1,182 @@
+"""The demo's processes: started, watched and stopped together. Real processes, real signals."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from evalsite.results.management import parts
+
+ROOT = Path(__file__).resolve().parent.parent
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
+# It starts a child of its own and listens to no SIGTERM; neither does the child.
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+    "print(child.pid, flush=True); time.sleep(600)",
+]
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie that nobody has waited for yet is dead enough."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            return stat.read_text().rpartition(") ")[2][0] != "Z"
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[parts.Parts]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield parts.Parts(tmp_path, tmp_path / "log", dict(os.environ))
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_part_that_dies_is_named_with_the_end_of_its_log(house):
+    noisy = "print(*range(40), sep='\\n'); print('no such weights: tiny'); raise SystemExit(3)"
+    with house:
+        worker = house.start("worker", [sys.executable, "-c", noisy])
+        with pytest.raises(parts.PartFailedError) as failure:
+            house.wait_for(worker, lambda: False, seconds=30)
+    message = str(failure.value)
+    assert message.startswith(f"worker stopped with status 3. The end of {house.logs}/worker.log")
+    assert "no such weights: tiny" in message
+    assert "\n    5\n" not in message
+
+
+def test_a_part_that_never_answers_is_named(house):
+    with house:
+        web = house.start("web", SLEEPER)
+        with pytest.raises(parts.PartFailedError, match="web did not answer within 0 seconds"):
+            house.wait_for(web, lambda: False, seconds=0.3)
+
+
+def test_a_death_ends_the_command_that_waits_for_it(house):
+    with house:
+        house.start("worker", [sys.executable, "-c", "import time; time.sleep(0.5); exit(1)"])
+        with pytest.raises(parts.PartFailedError, match="worker stopped with status 1"):
+            house.run("prepare", SLEEPER)
+
+
+def test_a_command_that_fails_is_named(house):
+    with house, pytest.raises(parts.PartFailedError, match="prepare ended with status 4"):
+        house.run("prepare", [sys.executable, "-c", "exit(4)"])
+
+
+def test_stopping_leaves_no_orphan(house, monkeypatch):
+    monkeypatch.setattr(parts, "PATIENCE", 0.3)
+    with house:
+        broker = house.start("valkey", SLEEPER)
+        worker = house.start("worker", STUBBORN)
+        wait_until(lambda: worker.log.read_text().endswith("\n"))
+        grandchild = int(worker.log.read_text())
+        assert is_alive(grandchild)
+    assert not is_alive(broker.process.pid)
+    assert not is_alive(worker.process.pid)
+    wait_until(lambda: not is_alive(grandchild), seconds=5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_command_and_the_parts(house, number):
+    with house:
+        broker = house.start("valkey", SLEEPER)
+        os.kill(os.getpid(), number)
+        with pytest.raises(parts.StoppedError):
+            house.run("prepare", SLEEPER)
+        assert is_alive(broker.process.pid)
+    assert not is_alive(broker.process.pid)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's kernel")
+def test_parts_end_with_a_launcher_that_is_killed_outright(tmp_path):
+    launcher = f"""
+import os, time
+from pathlib import Path
+from evalsite.results.management import parts
+with parts.Parts(Path("."), Path({str(tmp_path)!r}), dict(os.environ)) as house:
+    print(house.start("valkey", {SLEEPER!r}).process.pid, flush=True)
+    time.sleep(600)
+"""
+    command = [sys.executable, "-c", launcher]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        part = int(process.stdout.readline())
+        assert is_alive(part)
+        process.kill()
+    wait_until(lambda: not is_alive(part), seconds=10)
+
+
+def test_a_taken_port_is_passed_over():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        assert parts.is_taken(taken)
+        assert parts.free_port(taken) != taken
+
+
+# The real thing, as far as it goes without painting.
+
+
+def processes_with(variable: str) -> list[int]:
+    """All processes that were given this line in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return [pid for pid in found if is_alive(pid)]
+
+
+@pytest.fixture
+def demo_environment(tmp_path: Path) -> dict[str, str]:
+    left_out = ("DATABASE_URL", "REDIS_URL", "DEBUG")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    settings = {"DEBUG": "off", "SECURE_TLS": "off", "SECRET_KEY": "k" * 64, "LOG_LEVEL": "INFO"}
+    return {**kept, **settings, "VAR_DIR": str(tmp_path / "a folder"), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+def test_a_real_demo_starts_once_and_stops_without_a_trace(demo_environment, tmp_path):
+    var, said = Path(demo_environment["VAR_DIR"]), tmp_path / "said"
+    with socket.create_server(("127.0.0.1", 0)) as taken, said.open("w") as out:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "manage.py", "demo", "--port", str(port)]
+        demo = subprocess.Popen(command, cwd=ROOT, env=demo_environment, stdout=out, stderr=out)
+        try:
+            wait_until(lambda: demo.poll() is not None or "answers at" in said.read_text())
+            second = subprocess.run(
+                command, cwd=ROOT, env=demo_environment, text=True, capture_output=True
+            )
+            running = processes_with(f"VAR_DIR={var}")
+        finally:
+            demo.send_signal(signal.SIGTERM)
+            demo.wait(60)
+    assert f"Port {port} is taken: using " in said.read_text()
+    assert second.returncode == 1
+    assert f"a demo already runs in {var}: process {demo.pid}" in second.stderr
+    assert len(running) >= 5, "the demo, valkey, worker, sweep and web"
+    assert said.read_text().endswith("Stopped.\n")
+    assert demo.returncode == 0
+    assert processes_with(f"VAR_DIR={var}") == []
+    assert not (var / "demo" / "redis_url").exists()
