@@ -129,9 +129,11 @@ def paint_chunk(
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Paint those of some images that can be claimed; the pipeline is loaded first."""
-    easel, reason = _set_up(
-        recipe, image_ids if died_before else (), studio=studio, task_id=task_id, now=now
-    )
+    suspects = image_ids if died_before else ()
+    loading = services.claim_images(suspects, task_id=task_id, lease=LOADING_LEASE, at=now())
+    if died_before and not loading.images:  # all failed by now, or others paint them
+        return
+    easel, reason = _set_up(recipe, loading, studio=studio, now=now)
     if easel is None:
         claim = services.claim_images(image_ids, task_id=task_id, at=now())
         logger.error("%d images fail: %s", len(claim.images), reason)
@@ -143,27 +145,21 @@ def paint_chunk(
 
 
 def _set_up(
-    recipe: dict[str, Any],
-    suspects: Sequence[int],
-    *,
-    studio: Studio,
-    task_id: str,
-    now: Clock,
+    recipe: dict[str, Any], loading: Claim, *, studio: Studio, now: Clock
 ) -> tuple[Easel | None, str]:
     """Load a recipe's pipeline, or say why that cannot be.
 
-    After a death, perhaps it was loading that killed: then this attempt counts for the suspects
+    After a death, perhaps it was loading that killed: then this attempt counts for the images
     too, and is given back once it went well. Else a model too large for the machine would be
     loaded without end.
     """
-    claim = services.claim_images(suspects, task_id=task_id, lease=LOADING_LEASE, at=now())
-    services.renew(claim, claim.images, lease=LOADING_LEASE, at=now())
+    services.renew(loading, loading.images, lease=LOADING_LEASE, at=now())
     try:
         return studio.easel(Recipe.model_validate(recipe)), ""
     except Exception as error:  # whatever it is, it is the images' reason for failing
         return None, f"The pipeline could not be loaded. {_in_words(error)}"
     finally:
-        services.release(claim, claim.images)
+        services.release(loading, loading.images)
 
 
 def _in_words(error: Exception) -> str:
@@ -221,6 +217,8 @@ class _Sitting:
         if not batch:  # the claim was lost
             return
         self.at_hand = batch
+        if batch[0].attempts > 1:  # it may kill: what is painted must not be lost with it
+            self._store_dry()
         attempt = _attempt(self.easel, batch)
         self.at_hand = []
         self._store_dry()
