@@ -15,6 +15,7 @@ from typing import Literal
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_PROMPT_LENGTH = 4000
+MAX_NAME_LENGTH = 80  # of a category or a challenge
 TEXT_NAMES = ("prompt", "text")  # what a text column is usually called
 SHOWN_PROBLEMS = 20
 
@@ -305,14 +306,20 @@ def _rows(path: Path, records: list[Record], query: PromptQuery) -> list[PromptR
     for line, cells in records:
         row = PromptRow(
             text=cells.get(text, ""),
-            category=cells.get(category, ""),
-            challenge=cells.get(challenge, ""),
+            category=cells.get(category, "") if category else "",
+            challenge=cells.get(challenge, "") if challenge else "",
             line=line,
             columns={name: cells.get(name, "") for name in names},
         )
         problem = _problem(row, seen)
         if problem:
             problems.append(f'{path.name}: line {line}, column "{text}": {problem}')
+        problems += [
+            f'{path.name}: line {line}, column "{column}": '
+            f"expected at most {MAX_NAME_LENGTH} characters, found {len(cells[column])}"
+            for column in (category, challenge)
+            if column and len(cells.get(column, "")) > MAX_NAME_LENGTH
+        ]
         seen.setdefault(row.text, line)
         rows.append(row)
     if problems:

@@ -72,6 +72,8 @@ def _place(path: Sequence[int | str], data: Mapping[str, Any]) -> str:
             head = f"prompts, number {number + 1}"
     elif isinstance(data.get(str(table)), Mapping):
         head = f"[{table}]"
+    elif table in ("systems", "criteria"):
+        head = f"[[{table}]]"
     else:
         head = str(table)
     keys = ".".join(step for step in rest if isinstance(step, str))
@@ -115,6 +117,8 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return "a table"
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return str(len(value))
     if isinstance(value, list):
         return f"a list of {len(value)}" if len(value) > 4 else str(value)
     return str(value)

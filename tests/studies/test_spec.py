@@ -1,0 +1,286 @@
+"""A study file that is wrong says where, what was expected and what was found."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalsite.studies.spec import SpecError, load_spec, parse_spec, presets
+from tests.studies.files import imported, painted, study_file, tables, write_toml
+
+
+def problems(**changes: Any) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(tables(**changes), name="small.toml", folder=Path("/tmp"))
+    return caught.value.problems
+
+
+def systems(**changes: Any) -> list[dict[str, Any]]:
+    return [painted("base"), painted("turbo", **changes)]
+
+
+def test_a_whole_file_is_read(tmp_path):
+    spec = load_spec(study_file(tmp_path))
+    assert spec.study_slug == "small"
+    assert [system.key for system in spec.systems] == ["alpha", "beta"]
+    assert spec.folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"systems": systems(steps="four")},
+            '[[systems]] number 2 (key "turbo"), steps: '
+            'expected a whole number of at least 1, found "four"',
+        ),
+        (
+            {"systems": systems(steps=0)},
+            '[[systems]] number 2 (key "turbo"), steps: '
+            "expected a whole number of at least 1, found 0",
+        ),
+        (
+            {"systems": systems(step=4)},
+            '[[systems]] number 2 (key "turbo"), step: there is no such key; did you mean "steps"?',
+        ),
+        (
+            {"systems": systems(family="flux")},
+            '[[systems]] number 2 (key "turbo"), family: '
+            'expected "sdxl" or "imported", found "flux"',
+        ),
+        (
+            {"systems": systems(dtype="fp16")},
+            '[[systems]] number 2 (key "turbo"), dtype: '
+            'expected "float32", "float16" or "bfloat16", found "fp16"',
+        ),
+        (
+            {"systems": systems(revision="main")},
+            '[[systems]] number 2 (key "turbo"), revision: expected a commit of 40 hexadecimal '
+            'digits, or "sha256:" and 64 of them, found "main"',
+        ),
+        (
+            {"systems": systems(scheduler="LCM")},
+            "[[systems]] number 2 (key \"turbo\"), scheduler: 'LCM' is not known, expected one of",
+        ),
+        (
+            {"systems": systems(size=[64, "x"])},
+            '[[systems]] number 2 (key "turbo"), size: expected pixels, as one number for a '
+            'square or [width, height], 8 to 8192 each, found "x"',
+        ),
+        ({"systems": [painted("base")]}, "[[systems]]: expected at least two [[systems]]"),
+        (
+            {"systems": [painted("same"), painted("same")]},
+            '[[systems]], key: expected each key once, found "same" 2 times',
+        ),
+        (
+            {"systems": [painted("base"), painted("Turbo")]},
+            '[[systems]] number 2 (key "Turbo"), key: expected a key of small letters, digits, '
+            '- and _, at most 60, found "Turbo"',
+        ),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 2^53 - 1, found -1"),
+        ({"seed": 2**53}, f"seed: expected a whole number from 0 to 2^53 - 1, found {2**53}"),
+        ({"seed": "7"}, 'seed: expected a whole number from 0 to 2^53 - 1, found "7"'),
+        ({"turbo": 1}, "turbo: there is no such key; known: baseline, consent"),
+        ({"pairs": "some"}, 'pairs: expected "all" or "baseline", found "some"'),
+        (
+            {"pairs": "baseline"},
+            "baseline: expected the key of a system (alpha, beta), found nothing",
+        ),
+        (
+            {"pairs": "baseline", "baseline": "gamma"},
+            'baseline: expected the key of a system (alpha, beta), found "gamma"',
+        ),
+        (
+            {"baseline": "alpha"},
+            'baseline: expected pairs = "baseline" beside it, found pairs = "all"',
+        ),
+        (
+            {"display": {"size": 64.5}},
+            "[display], size: expected pixels: a whole number from 16 to 4096, found 64.5",
+        ),
+        (
+            {"display": {"size": 64, "resampler": "best"}},
+            '[display], resampler: expected "nearest", "bilinear", "bicubic" or "lanczos", '
+            'found "best"',
+        ),
+        (
+            {"systems": systems(), "display": {"size": 128}},
+            '[display], size: expected at most 64 (the native size of "turbo"), '
+            "or an upscaler declared; found 128",
+        ),
+        (
+            {"prompts": ["a", {"text": "", "category": "x"}]},
+            'prompts, number 2, text: expected a text of 1 to 4000 characters, found ""',
+        ),
+        (
+            {"prompts": ["a", 5]},
+            "prompts, number 2: expected a text, or a table as "
+            '{ text = "...", category = "..." }, found 5',
+        ),
+        (
+            {"prompts": ["a", "b", "a"]},
+            "prompts, number 3: expected each prompt once, found the text of number 1 again",
+        ),
+        ({"prompts": []}, "prompts: expected a list of prompts, or a table [prompts]"),
+        (
+            {"prompts": {"file": "p.txt", "stratify": "category"}},
+            "[prompts], stratify: expected a draw beside it, as draw = 100",
+        ),
+        (
+            {"prompts": {"file": "p.txt", "draw": 0}},
+            "[prompts], draw: expected a whole number of at least 1, found 0",
+        ),
+        (
+            {"prompts": {"file": "p.txt", "strat": "x"}},
+            '[prompts], strat: there is no such key; did you mean "stratify"?',
+        ),
+        (
+            {"criteria": [{"key": "quality", "question": "Which?", "ties": "maybe"}]},
+            '[[criteria]] number 1 (key "quality"), ties: expected "forced" (left or right) or '
+            '"allowed" ("no preference" as well), found "maybe"',
+        ),
+        (
+            {"criteria": [{"key": "quality"}]},
+            '[[criteria]] number 1 (key "quality"), question: expected the question as asked, '
+            "found nothing",
+        ),
+        (
+            {"sources": {"votes": "the paper"}},
+            "[sources], votes: there is no such key; known: title, slug",
+        ),
+        (
+            {"sources": {"systems": {"alpha": {"folder": 3}}}},
+            "[sources], systems.alpha.folder: expected a text, found 3",
+        ),
+    ],
+)
+def test_a_problem_names_table_key_and_what_was_expected(changes, message):
+    found = problems(**changes)
+    assert any(line.startswith(f"small.toml: {message}") for line in found), found
+
+
+def test_all_problems_are_listed_at_once():
+    found = problems(seed="7", title="", turbo=1, systems=systems(steps="four", dtype="fp16"))
+    assert len(found) == 5
+
+
+def test_problems_between_keys_are_listed_at_once():
+    found = problems(
+        prompts=["a", "a"], pairs="baseline", criteria=2 * [{"key": "q", "question": "Which?"}]
+    )
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed = 1\nseed = 2\n", "line 2, column 9: not TOML: cannot overwrite a value"),
+        ("title = \n", "line 1, column 9: not TOML: invalid value"),
+        ("[display\n", "line 1, column 9: not TOML: expected ']' at the end of a table"),
+    ],
+)
+def test_a_file_that_is_not_toml_names_the_line(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="not TOML") as caught:
+        load_spec(path)
+    assert caught.value.problems[0].startswith(f"bad.toml: {message}")
+
+
+def test_a_file_in_another_encoding_names_the_line(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_bytes('title = "a"\n# caf\xe9\n'.encode("latin-1"))
+    with pytest.raises(SpecError, match=r"bad.toml: line 2: expected UTF-8 text"):
+        load_spec(path)
+
+
+def test_a_missing_file_names_the_presets(tmp_path):
+    with pytest.raises(SpecError, match=r"there is no such file .* presets: demo, sdxl-turbo"):
+        load_spec(tmp_path / "none.toml")
+
+
+def test_an_upscaler_allows_a_display_larger_than_the_images():
+    data = tables(systems=systems(), display={"size": 128, "upscaler": "nearest"})
+    assert parse_spec(data, name="small.toml", folder=Path("/tmp")).display.size == 128
+
+
+def test_one_number_for_size_is_a_square():
+    spec = parse_spec(
+        tables(systems=[painted("wide", size=[128, 64]), painted("square", size=64)]),
+        name="small.toml",
+        folder=Path("/tmp"),
+    )
+    assert [system.size for system in spec.systems] == [[128, 64], [64, 64]]
+
+
+def test_toml_and_tables_say_the_same(tmp_path):
+    data = tables(sources={"seed": "our choice"}, prompts=[{"text": "a", "category": "b"}, "c"])
+    path = write_toml(tmp_path / "small.toml", copy.deepcopy(data))
+    assert load_spec(path) == parse_spec(data, name="small.toml", folder=tmp_path)
+
+
+def test_imported_systems_have_no_sampling_settings():
+    found = problems(systems=[imported("alpha", steps=4), imported("beta")])
+    assert found == [
+        'small.toml: [[systems]] number 1 (key "alpha"), steps: there is no such key; known: '
+        "family, folder, key, label, licence, revision"
+    ]
+
+
+# The presets
+
+
+def test_the_presets_can_be_read():
+    assert presets() == ["demo", "sdxl-turbo"]
+    assert all(load_spec(name).slug == name for name in presets())
+
+
+def _settings(data: dict[str, Any]) -> set[str]:
+    """Every setting that a file states, by the name that a source may have."""
+    names = set()
+    for key, value in data.items():
+        if isinstance(value, dict):
+            names |= {f"{key}.{inner}" for inner in value}
+        elif key in ("systems", "criteria"):
+            own = {"key", "label", "family"}
+            names |= {
+                f"{key}.{row['key']}.{inner}" for row in value for inner in row if inner not in own
+            }
+        else:
+            names.add(key)
+    return names
+
+
+def test_every_setting_of_the_published_study_has_its_source():
+    import tomllib
+
+    from evalsite.studies.spec import PRESETS
+    from evalsite.studies.spec_problems import flat_sources
+
+    data = tomllib.loads((PRESETS / "sdxl-turbo.toml").read_text())
+    sources = flat_sources(data.pop("sources"))
+    assert _settings(data) == set(sources)
+
+
+def test_the_published_questions_stand_word_for_word():
+    for name in presets():
+        questions = {criterion.key: criterion.question for criterion in load_spec(name).criteria}
+        assert questions == {
+            "prompt_following": "Which image looks more representative of the text shown above "
+            "and faithfully follows it?",
+            "image_quality": "Given the prompt above, which image is of higher quality and "
+            "aesthetically more pleasing?",
+        }
+
+
+def test_the_demo_asks_for_scenes_that_training_never_sees():
+    from generation.tiny.scenes import CATEGORIES, is_held_out, parse
+
+    prompts = load_spec("demo").prompts
+    assert len(prompts) == 24
+    assert {prompt.category for prompt in prompts} == set(CATEGORIES)
+    for prompt in prompts:
+        asked = parse(prompt.text)
+        assert asked.category == prompt.category
+        assert is_held_out(asked), prompt.text
