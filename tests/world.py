@@ -6,24 +6,34 @@ world.vote(world.showing(world.rater(study)), "LEFT")
 """
 
 import hashlib
-import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.files.base import ContentFile
+import numpy as np
 from PIL import Image as Picture
 
-from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
+from evalsite.studies.display_files import make_display_files
+from evalsite.studies.models import Criterion, Prompt, Study, System
+from evalsite.studies.services import prepare
 from evalsite.voting import services
 from evalsite.voting.models import Rater, Showing, Vote
+from generation.encoding import encode
 from generation.models import Image
+from generation.services import claim_images, store_painting
+from generation.spec import Recipe
+from generation.tiny.scenes import SIDE, describe, draw_scene, render
 
 NOON = datetime(2025, 6, 2, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+QUESTIONS = {
+    "fit": "Which image fits the text better?",
+    "quality": "Which image is of higher quality?",
+}
+Painter = Callable[[int, str], Picture.Image]  # (system's position, prompt) -> picture
 _numbers = itertools.count(1)
 
 
@@ -31,16 +41,17 @@ def study(
     *,
     n_systems: int = 2,
     n_prompts: int = 2,
-    criteria: tuple[str, ...] = ("image_quality",),
+    prompts: Sequence[str] = (),
+    criteria: Sequence[str] = ("fit",),
     tie_policy: str = "FORCED",
     **fields: Any,
 ) -> Study:
     """A draft: its systems, prompts and criteria, nothing painted yet."""
     slug = fields.pop("slug", f"study-{next(_numbers)}")
-    defaults = {"title": "Which picture?", "seed": 7, "display_size": 64, "created_at": NOON}
+    defaults = {"title": "Which picture?", "seed": 7, "display_size": SIDE, "created_at": NOON}
     made = Study.objects.create(slug=slug, **defaults | fields)
     for position, key in enumerate(criteria):
-        question = f"Which image is better for {key.replace('_', ' ')}?"
+        question = QUESTIONS.get(key, f"Which image is better by its {key}?")
         Criterion.objects.create(
             study=made, key=key, question=question, tie_policy=tie_policy, position=position
         )
@@ -49,24 +60,71 @@ def study(
             study=made,
             key=f"system-{position}",
             label=f"System {position}",
-            recipe={"family": "imported", "checkpoint": "folder", "revision": f"sha256:{position}"},
+            recipe=recipe(position).as_json(),
             licence="CC0-1.0",
             position=position,
         )
-    for position in range(n_prompts):
-        Prompt.objects.create(study=made, position=position, text=f"prompt number {position}")
+    texts = prompts or [f"prompt number {position}" for position in range(n_prompts)]
+    for position, text in enumerate(texts):
+        Prompt.objects.create(study=made, position=position, text=text)
     return made
 
 
-def prepared_study(**options: Any) -> Study:
+def recipe(position: int) -> Recipe:
+    """The same small model at one step more for each system."""
+    return Recipe(
+        family="sdxl",
+        checkpoint="world/model",
+        revision="0123456789abcdef0123456789abcdef01234567",
+        steps=position + 1,
+        guidance=0.0,
+        width=SIDE,
+        height=SIDE,
+        dtype="float32",
+    )
+
+
+def prepared_study(*, picture: Painter | None = None, **options: Any) -> Study:
     """A draft whose every image is ready and has the file that raters see."""
     made = study(**options)
-    systems = list(made.systems.all())
-    for prompt in made.prompts.all():
-        entries = [_entry(system, prompt) for system in systems]
-        for first, second in itertools.combinations(entries, 2):
-            Comparison.objects.create(first=first, second=second)
+    prepare(made, at=NOON)
+    paint(made, picture or plain_picture)
+    make_display_files(at=NOON, study=made, limit=1000)
     return made
+
+
+def paint(of: Study, picture: Painter) -> None:
+    """Do a worker's part for every image that waits, without a model."""
+    waiting = Image.objects.filter(entries__prompt__study=of, status=Image.Status.QUEUED)
+    claim = claim_images(list(waiting.values_list("pk", flat=True)), task_id="world", at=NOON)
+    for image in claim.images:
+        encoded = encode(picture(image.recipe["steps"] - 1, image.prompt))
+        store_painting(claim, image, encoded, provenance={"painter": "world"}, at=NOON)
+
+
+def plain_picture(position: int, prompt: str) -> Picture.Image:
+    """One colour, a different one for every system and prompt."""
+    red, green, blue = hashlib.sha256(f"{position} {prompt}".encode()).digest()[:3]
+    return Picture.new("RGB", (SIDE, SIDE), (red, green, blue))
+
+
+def scene_study(*, n_prompts: int = 4, **options: Any) -> Study:
+    """Open to simulated raters: system-0 paints what the prompt says, system-1 half of the
+    things in wrong colours, system-2 nothing but a ground."""
+    rng = np.random.default_rng(5)
+    scenes = {describe(scene): scene for scene in (draw_scene(rng, "colour") for _ in range(50))}
+    texts = list(scenes)[:n_prompts]
+
+    def picture(position: int, prompt: str) -> Picture.Image:
+        pixels = render([scenes[prompt]])[0]
+        if position == 1 and texts.index(prompt) % 2:
+            pixels = pixels[..., ::-1]
+        if position == 2:
+            pixels = np.full_like(pixels, 200)
+        return Picture.fromarray(np.ascontiguousarray(pixels))
+
+    defaults = {"n_systems": 3, "simulated": True, "prompts": texts, "criteria": ("fit",)}
+    return open_study(picture=picture, **defaults | options)
 
 
 def open_study(*, at: datetime = NOON, **options: Any) -> Study:
@@ -105,69 +163,3 @@ def vote_to_the_end(voter: Rater, choice: str = "LEFT", *, at: datetime = NOON) 
     while (pair := services.lease_ballot(rater=voter, at=at)) is not None:
         votes.append(vote(pair, choice, at=at))
     return votes
-
-
-def png(colour: tuple[int, int, int], side: int = 64) -> bytes:
-    """A picture of one colour, encoded."""
-    out = io.BytesIO()
-    Picture.new("RGB", (side, side), colour).save(out, "PNG")
-    return out.getvalue()
-
-
-def _entry(system: System, prompt: Prompt) -> Entry:
-    number = next(_numbers)
-    data = png((system.position * 40 % 256, prompt.position * 7 % 256, number % 256))
-    image = Image.objects.create(
-        digest=hashlib.sha256(f"image {number}".encode()).hexdigest(),
-        recipe_digest=hashlib.sha256(system.key.encode()).hexdigest(),
-        recipe=system.recipe,
-        prompt=prompt.text,
-        seed=number,
-        status=Image.Status.READY,
-        requested_at=NOON,
-        finished_at=NOON,
-        file=ContentFile(data, "image.png"),
-        sha256=hashlib.sha256(data).hexdigest(),
-        width=64,
-        height=64,
-    )
-    return Entry.objects.create(
-        system=system,
-        prompt=prompt,
-        seed=number,
-        image=image,
-        display=ContentFile(data, "display.png"),
-    )
-
-
-def system_on(side: str, of: Showing) -> str:
-    """The key of the system that this rater saw on LEFT or RIGHT."""
-    on_side = of.comparison.first if of.first_on_left == (side == "LEFT") else of.comparison.second
-    return on_side.system.key
-
-
-def preferring(*keys: str) -> Callable[[Showing], str]:
-    """A rater who answers by the systems, whichever side they stand on: earlier keys win."""
-
-    def choose(pair: Showing) -> str:
-        ranks = {side: keys.index(system_on(side, pair)) for side in ("LEFT", "RIGHT")}
-        return min(ranks, key=lambda side: ranks[side])
-
-    return choose
-
-
-def voted_study(
-    choose: Callable[[Showing], str], *, n_raters: int = 3, at: datetime = NOON, **options: Any
-) -> Study:
-    """An open study in which each of some raters has answered everything there was for them."""
-    made = open_study(at=at, votes_per_comparison=n_raters, **options)
-    for number in range(n_raters):
-        voter = rater(made, at=at)
-        while (pair := services.lease_ballot(rater=voter, at=at)) is not None:
-            vote(pair, choose(pair), at=at + number * MINUTE)
-    return made
-
-
-def closed_study(choose: Callable[[Showing], str], *, at: datetime = NOON, **options: Any) -> Study:
-    """A study whose every ballot is answered, and that is closed."""
-    return services.close_study(study=voted_study(choose, at=at, **options), at=at + HOUR)

@@ -9,6 +9,8 @@ from typing import Any
 from django.db import transaction
 
 from evalsite.studies.models import Comparison, Criterion, Study
+from evalsite.studies.queries import obstacles
+from evalsite.studies.services import freeze_spec
 from evalsite.voting.ballots import draw_ballots
 from evalsite.voting.leasing import LEASE, StudyNotOpen, lease_ballot, upcoming
 from evalsite.voting.locks import lock_rater, lock_raters_of, lock_study, release
@@ -46,8 +48,8 @@ SIMULATED = "SIMULATED"  # the recruiter of programs
 def open_study(*, study: Study, at: datetime) -> Study:
     """Start to take votes, or go on after a pause.
 
-    The first time, the design is frozen and every ballot is drawn. Raises NotPrepared while
-    an image or a display file is pending, and StudyNotOpen once the study is closed.
+    The first time, the design is frozen and every ballot is drawn. Raises NotPrepared with
+    what stands in the way, and StudyNotOpen where the study is open already, or closed.
     """
     locked = lock_study(study.pk)
     if locked.state == Study.State.DRAFT:
@@ -64,11 +66,8 @@ class NotPrepared(Exception):
 
 
 def _open_draft(study: Study, at: datetime) -> None:
-    from evalsite.studies.queries import is_prepared
-    from evalsite.studies.services import freeze_spec
-
-    if not is_prepared(study):
-        raise NotPrepared(f"study {study.slug} is not prepared: run prepare first")
+    if found := obstacles(study):
+        raise NotPrepared(f"study {study.slug} is not prepared: {'; '.join(found)}")
     freeze_spec(study)
     study.opened_at = at
     Ballot.objects.bulk_create(draw_ballots(study), batch_size=1000)
