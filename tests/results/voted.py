@@ -1,0 +1,45 @@
+"""Studies that have been voted on: raters answer by the system, whichever side it stands on.
+
+That is the oracle for everything that turns sides into systems: it looks at what each side
+showed, and never at how an answer is read.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from evalsite.studies.models import Study
+from evalsite.voting import services
+from evalsite.voting.models import Showing
+from tests import world
+from tests.world import HOUR, MINUTE, NOON
+
+Choose = Callable[[Showing], str]
+
+
+def preferring(*keys: str) -> Choose:
+    """A rater who likes the system best that is named first."""
+
+    def choose(pair: Showing) -> str:
+        assert pair.comparison is not None
+        entries = [pair.comparison.first, pair.comparison.second]
+        left, right = entries if pair.first_on_left else reversed(entries)
+        return "LEFT" if keys.index(left.system.key) < keys.index(right.system.key) else "RIGHT"
+
+    return choose
+
+
+def voted_study(choose: Choose, *, n_raters: int = 3, at: datetime = NOON, **options: Any) -> Study:
+    """An open study in which each rater has answered everything; one prompt unless told more."""
+    defaults = {"criteria": ("image_quality",), "n_prompts": 1, "votes_per_comparison": n_raters}
+    made = world.open_study(at=at, **defaults | options)
+    for number in range(n_raters):
+        voter = world.rater(made, at=at)
+        while (pair := services.lease_ballot(rater=voter, at=at)) is not None:
+            world.vote(pair, choose(pair), at=at + number * MINUTE)
+    return made
+
+
+def closed_study(choose: Choose, *, at: datetime = NOON, **options: Any) -> Study:
+    """The same, closed an hour later."""
+    return services.close_study(study=voted_study(choose, at=at, **options), at=at + HOUR)
