@@ -1,13 +1,14 @@
 """Giving out pairs: every ballot to one rater at a time, no pair to a rater twice."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Count, Exists, Max, OuterRef, Q, QuerySet, When
 
 from evalsite.studies.models import Comparison, Criterion, Study
 from evalsite.voting.locks import lock_rater
-from evalsite.voting.models import Ballot, Rater, Showing, Vote
+from evalsite.voting.models import Ballot, Rater, Showing
 
 LEASE = timedelta(minutes=10)
 N_OPEN = 2  # pairs a rater holds at most: the one in front and the one loaded behind it
@@ -51,23 +52,23 @@ def _lease(rater: Rater, n_wanted: int, at: datetime) -> list[Showing]:
         if showing is None:
             break
         showings.append(showing)
-    showings = showings[:n_wanted]
-    Ballot.objects.filter(holder__in=showings, answered_at=None).update(lease_expires_at=at + LEASE)
-    return showings
+    return showings[:n_wanted]
 
 
 def _held_showings(rater: Rater, at: datetime) -> list[Showing]:
-    """The rater's unanswered showings that hold a ballot, oldest first, lost ones retaken."""
-    unanswered = list(
-        Showing.objects.filter(rater=rater, flag=None)
-        .filter(~Exists(Vote.objects.filter(showing=OuterRef("pk"))))
-        .order_by("pk")
-    )
-    holding = set(Ballot.objects.filter(holder__in=unanswered).values_list("holder_id", flat=True))
+    """The rater's open pairs, oldest first: leases renewed, lost ballots replaced if possible."""
+    unanswered = list(Showing.objects.filter(rater=rater, flag=None, votes=None).order_by("pk"))
+    held = {showing.pk for showing in unanswered if _renew(showing, at)}
     for showing in unanswered:
-        if len(holding) < N_OPEN and showing.pk not in holding and _retake(showing, at):
-            holding.add(showing.pk)
-    return [showing for showing in unanswered if showing.pk in holding]
+        if len(held) < N_OPEN and showing.pk not in held and _retake(showing, at):
+            held.add(showing.pk)
+    return [showing for showing in unanswered if showing.pk in held]
+
+
+def _renew(showing: Showing, at: datetime) -> bool:
+    """Prolong the lease of a showing that still holds its ballot, run out or not."""
+    ballots = Ballot.objects.filter(holder=showing, answered_at=None)
+    return ballots.update(lease_expires_at=at + LEASE) == 1
 
 
 def _retake(showing: Showing, at: datetime) -> bool:
@@ -113,31 +114,33 @@ def _blocks(rater: Rater, study: Study, held: list[Showing]) -> list[Criterion]:
     The cap is shared evenly. A block ends when its share is used or nothing is left in it; what
     the shares leave over is used wherever there is more. One does not go back to a block early.
     """
-    used = _used(rater, held)
+    used, latest = _used(rater, held)
     cap = study.votes_per_rater
-    if cap is not None and sum(used.values()) >= cap:
+    if cap is not None and used.total() >= cap:
         return []
     by_key = {criterion.key: criterion for criterion in study.criteria.all()}
     order = [by_key[key] for key in rater.criterion_order]
-    latest = Showing.objects.filter(rater=rater, counted=True).order_by("-pk").first()
-    current = next((i for i, c in enumerate(order) if latest and c.pk == latest.criterion_id), 0)
+    current = next((i for i, criterion in enumerate(order) if criterion.pk == latest), 0)
 
     def turn(position: int) -> tuple[bool, bool, int]:
         share = None if cap is None else (cap + len(order) - 1 - position) // len(order)
-        full = share is not None and used.get(order[position].pk, 0) >= share
+        full = share is not None and used[order[position].pk] >= share
         return full, position < current, position
 
     return [order[position] for position in sorted(range(len(order)), key=turn)]
 
 
-def _used(rater: Rater, held: list[Showing]) -> dict[int, int]:
-    """Criterion -> pairs this rater has answered or holds."""
-    answered = Showing.objects.filter(rater=rater, counted=True, votes__take=1)
-    used = dict(answered.values_list("criterion").annotate(Count("pk")).order_by())
-    for showing in held:
-        if showing.counted:
-            used[showing.criterion_id] = used.get(showing.criterion_id, 0) + 1
-    return used
+def _used(rater: Rater, held: list[Showing]) -> tuple[Counter[int], int | None]:
+    """Criterion -> pairs this rater has answered or holds; and the criterion shown last."""
+    rows = list(
+        Showing.objects.filter(rater=rater, counted=True)
+        .values("criterion")
+        .annotate(n=Count("votes", filter=Q(votes__take=1)), last=Max("pk"))
+        .order_by("last")
+    )
+    used = Counter({row["criterion"]: row["n"] for row in rows})
+    used.update(showing.criterion_id for showing in held if showing.counted)
+    return used, rows[-1]["criterion"] if rows else None
 
 
 def free(at: datetime) -> Q:

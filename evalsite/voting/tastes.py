@@ -73,7 +73,8 @@ def chances(tastes: Tastes, kind: str, left: Floats, right: Floats, *, ties: boo
     gap = tastes.weights[kind] @ (left - right) / tastes.scale + tastes.bias
     margin = TIE_MARGIN if ties else 0.0
     p_left, p_right = _logistic(gap - margin), _logistic(-gap - margin)
-    return np.stack([p_left, 1.0 - p_left - p_right, p_right], axis=1)
+    p_tie = 1.0 - p_left - p_right if ties else np.zeros_like(gap)  # exactly none, not nearly
+    return np.stack([p_left, p_tie, p_right], axis=1)
 
 
 def _logistic(x: Floats) -> Floats:

@@ -204,5 +204,5 @@ def test_nothing_is_given_to_excluded_or_withdrawn_raters():
 def test_leasing_takes_the_same_number_of_queries_at_any_size(n_prompts, django_assert_num_queries):
     rater = world.rater(world.open_study(n_prompts=n_prompts))
     world.vote(services.upcoming(rater=rater, at=NOON)[0])
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(13):
         services.upcoming(rater=rater, at=NOON)
