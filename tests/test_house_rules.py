@@ -5,13 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import call_command, get_commands
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+
+from evalsite.studies.spec import parse_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
@@ -156,6 +159,21 @@ def test_only_the_settings_read_the_environment():
         )
     ]
     assert [(path, name) for path, name in found if name not in allowed] == []
+
+
+def test_the_study_in_the_readme_is_a_valid_one():
+    example = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    spec = parse_spec(tomllib.loads(example), name="mine.toml", folder=ROOT)
+    assert [system.key for system in spec.systems] == ["turbo-1", "my-own"]
+
+
+def test_what_the_documents_point_at_is_there():
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        text = document.read_text()
+        for target in re.findall(r"(?<!!)\[[^\]]*\]\((?!https?:|#)([^)#]+)", text):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for command in re.findall(r"(?:python manage\.py|\./dev manage) ([a-z]\w+)", text):
+            assert command in get_commands(), f"{document.name}: manage.py {command}"
 
 
 def test_every_dependency_has_its_reason():

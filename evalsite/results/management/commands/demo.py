@@ -48,17 +48,26 @@ class Command(BaseCommand):
         house = parts.Parts(settings.BASE_DIR, var / "log", dict(os.environ))
         with only_one(var / "demo"):
             try:
-                with house:
+                with house, say_when_stopping():
                     Demo(house, var).run(options["port"], options["raters"], options["exit"])
             except parts.StoppedError:
                 say("Stopped.")
-                sys.exit(0)
             except parts.PartFailedError as failure:
                 raise CommandError(str(failure)) from None
 
 
 def say(message: str) -> None:
     print(message, flush=True)
+
+
+@contextlib.contextmanager
+def say_when_stopping() -> Iterator[None]:
+    """A painter finishes its batch first: that may take seconds."""
+    try:
+        yield
+    except parts.StoppedError:
+        say("\nStopping ...")
+        raise
 
 
 @contextlib.contextmanager
@@ -106,9 +115,9 @@ class Demo:
         self.start_broker()
         call_command("migrate", interactive=False, verbosity=0)
         self.collect_static()
+        self.start_web(port)  # before the others: this is what a person waits for
         self.house.start("worker", python("-m", "celery", "-A", "generation.celery", "worker"))
         self.house.start("sweep", manage("sweep"))
-        self.start_web(port)
 
     def start_broker(self) -> None:
         """A Valkey of its own: durable, on a free port, with a password made on the spot."""
@@ -140,7 +149,7 @@ class Demo:
         port = parts.free_port(wanted)
         if port != wanted:
             say(f"Port {wanted} is taken: using {port}.")
-        form = ["--worker-class", "gthread", "--workers", "2", "--threads", "4"]
+        form = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload"]
         stop = ["--no-control-socket", "--graceful-timeout", "5"]
         bind = ["--bind", f"127.0.0.1:{port}"]
         web = self.house.start(
@@ -173,7 +182,6 @@ class Demo:
 
     def finish_study(self, slug: str, raters: int) -> None:
         """Let simulated raters walk the pages, then close."""
-        say(f"{raters} simulated raters vote in {slug}")
         self.manage("simulate", slug, "--raters", str(raters), "--seed", "0", "--url", self.url)
         act_quietly("close", slug)
 
