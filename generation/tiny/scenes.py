@@ -41,7 +41,7 @@ RELATIONS: dict[str, str] = {
     "below": "below",
 }
 NUMBERS = {"two": 2, "three": 3}
-_PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
+PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 
 # How often training draws each category: one thing 25%, counted things 20%, two things 55%.
@@ -140,8 +140,8 @@ def parse(prompt: str) -> Asked:
     relation = None
     if opening in NUMBERS:
         colour = reader.take(COLOURS)
-        plural = reader.take(_PLURALS.values())
-        shape = next(shape for shape in SHAPES if _PLURALS[shape] == plural)
+        plural = reader.take(PLURALS.values())
+        shape = next(shape for shape in SHAPES if PLURALS[shape] == plural)
         things = (AskedThing(shape, colour),) * NUMBERS[opening]
     else:
         sized = reader.peek() in SIZES
