@@ -284,3 +284,20 @@ def test_the_demo_asks_for_scenes_that_training_never_sees():
         asked = parse(prompt.text)
         assert asked.category == prompt.category
         assert is_held_out(asked), prompt.text
+
+
+def test_the_example_in_the_documentation_is_a_study_file(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text(encoding="utf-8")
+    example = text.split("```toml\n")[1].split("```")[0]
+    path = tmp_path / "example.toml"
+    path.write_text(example, encoding="utf-8")
+    spec = load_spec(path)
+    for table in (spec, spec.display, spec.prompts, *spec.systems[:2], spec.criteria[0]):
+        shown = {key for key in type(table).model_fields if f"{key} = " in example}
+        assert shown == set(type(table).model_fields) - {
+            "display",
+            "prompts",
+            "systems",
+            "criteria",
+            "sources",
+        }

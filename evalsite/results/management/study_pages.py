@@ -54,7 +54,7 @@ def show_check(
         table.add_row(row.label, row.licence or "not stated", state)
     _print_table(console, table)
     console.print(
-        f"  {size.n_prompts:,} prompts, {size.n_pairs:,} pairs of systems: "
+        f"  {_plural(size.n_prompts, 'prompt')}, {_plural(size.n_pairs, 'pair')} of systems: "
         f"{size.n_comparisons:,} comparisons, {size.n_votes:,} votes wanted "
         f"({_plural(size.n_criteria, 'question')})",
         highlight=False,

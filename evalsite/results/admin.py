@@ -1,0 +1,218 @@
+"""Studies in the admin, with the acts that lead one from draft to closed."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+
+from evalsite.studies import queries, services
+from evalsite.studies.admin import lock_for_editing
+from evalsite.studies.models import Criterion, Entry, Study, System
+from evalsite.voting.services import (
+    NotPrepared,
+    StudyNotOpen,
+    close_study,
+    open_study,
+    pause_study,
+)
+
+DISPLAY_FIELDS = {"display_size", "resampler", "upscaler"}
+ACTS = {  # act -> the states it starts from, what it does
+    "prepare": (
+        ("DRAFT",),
+        "Lays out entries and comparisons and asks for every image that is not there yet.",
+    ),
+    "open": (
+        ("DRAFT", "PAUSED"),
+        "Takes votes. The design is frozen the first time and cannot be changed afterwards.",
+    ),
+    "pause": (("OPEN",), "Gives out no more pairs. Answers to pairs on a screen still count."),
+    "close": (
+        ("OPEN", "PAUSED"),
+        "Takes no more votes and shows the results. A closed study cannot be opened again.",
+    ),
+}
+
+if TYPE_CHECKING:  # Django's own classes take no type parameter when they run
+    StudyModelAdmin = admin.ModelAdmin[Study]
+    StudyInline = admin.TabularInline[Any, Study]
+else:
+    StudyModelAdmin = admin.ModelAdmin
+    StudyInline = admin.TabularInline
+
+
+class _Listing(StudyInline):
+    """What a study has, each row with a link to where it is edited."""
+
+    extra = 0
+    show_change_link = True
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class CriterionListing(_Listing):
+    model = Criterion
+    fields = ["position", "key", "question", "show_prompt", "tie_policy"]
+
+
+class SystemListing(_Listing):
+    model = System
+    fields = ["position", "key", "label", "licence", "recipe"]
+
+
+@admin.register(Study)
+class StudyAdmin(StudyModelAdmin):
+    list_display = ["slug", "title", "state", "simulated", "created_at", "opened_at", "closed_at"]
+    list_filter = ["state", "simulated"]
+    search_fields = ["slug", "title"]
+    inlines = [CriterionListing, SystemListing]
+    change_form_template = "admin/studies/study/change_form.html"
+    readonly_fields = [
+        "state",
+        "raters_start_at",
+        "images",
+        "prompt_source",
+        "notes",
+        "spec_sha256",
+        "created_at",
+        "opened_at",
+        "closed_at",
+    ]
+    fieldsets = [
+        (None, {"fields": ["slug", "title", "state", "raters_start_at", "images", "owner"]}),
+        ("What raters read", {"fields": ["instructions", "consent"]}),
+        (
+            "Design",
+            {
+                "fields": [
+                    "seed",
+                    "pairing",
+                    "baseline",
+                    "votes_per_comparison",
+                    "votes_per_rater",
+                    "on_failure",
+                    "simulated",
+                ]
+            },
+        ),
+        ("Display", {"fields": ["display_size", "resampler", "upscaler"]}),
+        (
+            "Where it comes from",
+            {"fields": ["prompt_source", "notes", "spec_sha256", "created_at", "opened_at"]},
+        ),
+    ]
+
+    def has_change_permission(self, request: HttpRequest, obj: Study | None = None) -> bool:
+        in_draft = obj is None or obj.state == Study.State.DRAFT
+        return super().has_change_permission(request, obj) and in_draft
+
+    def has_delete_permission(self, request: HttpRequest, obj: Study | None = None) -> bool:
+        in_draft = obj is None or obj.state == Study.State.DRAFT
+        return super().has_delete_permission(request, obj) and in_draft
+
+    def save_model(self, request: HttpRequest, obj: Study, form: Any, change: bool) -> None:
+        """What was laid out or made under other settings goes; `prepare` does it anew."""
+        if not change:
+            obj.created_at = timezone.now()
+        else:
+            lock_for_editing(obj)
+            entries = Entry.objects.filter(prompt__study=obj)
+            if "seed" in form.changed_data:
+                services.remove_entries(entries)
+            if DISPLAY_FIELDS & set(form.changed_data):
+                services.forget_display_files(entries)
+        super().save_model(request, obj, form, change)
+
+    @admin.display(description="raters start at")
+    def raters_start_at(self, study: Study) -> str:
+        return reverse("voting:landing", args=[study.code]) if study.pk else "-"
+
+    @admin.display
+    def images(self, study: Study) -> str:
+        if not study.pk:
+            return "-"
+        preparation = queries.preparation(study)
+        rows = [
+            f"{s.label}: {s.ready} of {s.wanted} ready, {s.failed} failed, {s.displayed} shown"
+            for s in preparation.systems
+        ]
+        return "\n".join([*rows, *preparation.obstacles]) or "-"
+
+    # Acts
+
+    def get_urls(self) -> list[URLPattern]:
+        act = path(
+            "<path:object_id>/act/<slug:act>/",
+            self.admin_site.admin_view(self.act_view),
+            name="studies_study_act",
+        )
+        return [act, *super().get_urls()]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        study = self.get_object(request, unquote(object_id))
+        acts = _acts_for(request, study) if study else []
+        context = {**(extra_context or {}), "acts": acts}
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return page
+
+    def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
+        """Ask on GET, act on POST, and say how it went on the study's page."""
+        study = get_object_or_404(Study, pk=unquote(object_id))
+        if act not in ACTS:
+            raise Http404
+        if not request.user.has_perm("studies.change_study"):
+            raise PermissionDenied
+        if request.method == "POST":
+            level, text = _do(act, study)
+            messages.add_message(request, level, text)
+            page = reverse("admin:studies_study_change", args=[study.pk])
+            return HttpResponseRedirect(page)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{act.capitalize()} {study.slug}?",
+            "study": study,
+            "act": act,
+            "what": ACTS[act][1],
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/studies/study/act.html", context)
+
+
+def _acts_for(request: HttpRequest, study: Study) -> Sequence[str]:
+    """The acts that this study's state and this person's rights allow."""
+    if not request.user.has_perm("studies.change_study"):
+        return []
+    return [act for act, (states, _) in ACTS.items() if study.state in states]
+
+
+def _do(act: str, study: Study) -> tuple[int, str]:
+    """Carry out one act; the outcome as a message's level and text."""
+    at = timezone.now()
+    try:
+        if act == "prepare":
+            preparation = services.prepare(study, at=at)
+            return messages.SUCCESS, f"Asked for: {preparation.pending} images are to be painted."
+        {"open": open_study, "pause": pause_study, "close": close_study}[act](study=study, at=at)
+    except NotPrepared:
+        return messages.ERROR, f"Not prepared: {'; '.join(queries.obstacles(study))}."
+    except (StudyNotOpen, services.StudyNotDraft, services.CannotPrepare) as error:
+        return messages.ERROR, str(error)
+    return messages.SUCCESS, f"Study {study.slug} is {study.state.lower()}."

@@ -1,0 +1,156 @@
+"""A study's rows in the admin: those of a draft can be edited, all others only read.
+
+Study itself is registered by `evalsite.results.admin`, the one room that can also open and close.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import ForeignKey, Model, QuerySet
+from django.http import HttpRequest
+from pydantic import ValidationError as RecipeError
+
+from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
+from evalsite.studies.services import StudyNotDraft, lock_draft, remove_entries
+from evalsite.studies.spec_problems import recipe_words
+from generation.spec import Recipe
+
+# Django's own classes take a type parameter only when a type checker looks.
+if TYPE_CHECKING:
+    RowAdmin = admin.ModelAdmin[Any]
+    SystemModelForm = forms.ModelForm[System]
+else:
+    RowAdmin, SystemModelForm = admin.ModelAdmin, forms.ModelForm
+
+
+def lock_for_editing(study: Study) -> None:
+    """Nobody opens the study while it is edited; what was opened meanwhile stays as it is."""
+    try:
+        lock_draft(study)
+    except StudyNotDraft as error:
+        raise PermissionDenied(str(error)) from error
+
+
+class DraftRowAdmin(RowAdmin):
+    """A row of a study's design: edited in a draft, read afterwards.
+
+    A change of `laid_by` makes the row's entries stale: they go, and `prepare` lays new ones.
+    """
+
+    list_filter = ["study"]
+    list_select_related = ["study"]
+    laid_by = ""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and _in_draft(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and _in_draft(obj)
+
+    def formfield_for_foreignkey(
+        self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        if db_field.name == "study":
+            kwargs["queryset"] = Study.objects.filter(state=Study.State.DRAFT)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        lock_for_editing(obj.study)
+        moved = {self.laid_by, "study"} & set(form.changed_data)
+        if change and moved and self.laid_by:
+            remove_entries(obj.entries.all())
+        super().save_model(request, obj, form, change)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Entries and comparisons of a draft go along, so they protect nothing here."""
+        going, counts, _, _ = super().get_deleted_objects(objs, request)
+        allowed = all(self.has_delete_permission(request, obj) for obj in objs)
+        forbidden = set() if allowed else {str(self.opts.verbose_name)}
+        return going, counts, forbidden, []
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        lock_for_editing(obj.study)
+        if self.laid_by:
+            remove_entries(obj.entries.all())
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for obj in queryset:
+            self.delete_model(request, obj)
+
+
+def _in_draft(obj: Criterion | System | Prompt | None) -> bool:
+    return obj is None or obj.study.state == Study.State.DRAFT
+
+
+@admin.register(Criterion)
+class CriterionAdmin(DraftRowAdmin):
+    list_display = ["key", "study", "position", "question", "show_prompt", "tie_policy"]
+
+
+class SystemForm(SystemModelForm):
+    """The recipe must be one that the painter takes."""
+
+    def clean_recipe(self) -> dict[str, Any]:
+        try:
+            return Recipe.model_validate(self.cleaned_data["recipe"]).as_json()
+        except RecipeError as error:
+            raise ValidationError(recipe_words(error)) from error
+
+
+@admin.register(System)
+class SystemAdmin(DraftRowAdmin):
+    form = SystemForm
+    list_display = ["key", "label", "study", "position", "licence"]
+    laid_by = "recipe"
+
+
+@admin.register(Prompt)
+class PromptAdmin(DraftRowAdmin):
+    list_display = ["text", "study", "position", "category", "challenge", "removed_reason"]
+    list_filter = ["study", "category", "challenge"]
+    search_fields = ["text"]
+    readonly_fields = ["removed_at", "removed_reason"]
+    laid_by = "text"
+
+
+class ReadOnlyAdmin(RowAdmin):
+    """Rows that `prepare` lays."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Entry)
+class EntryAdmin(ReadOnlyAdmin):
+    list_display = ["id", "system", "prompt", "sample", "seed", "status", "display"]
+    list_filter = ["system__study", "image__status"]
+    list_select_related = ["system", "prompt", "image"]
+
+    @admin.display(ordering="image__status")
+    def status(self, entry: Entry) -> str:
+        return entry.image.status
+
+
+@admin.register(Comparison)
+class ComparisonAdmin(ReadOnlyAdmin):
+    list_display = ["id", "prompt", "first_system", "second_system", "removed_reason"]
+    list_filter = ["first__system__study"]
+    list_select_related = ["first__system", "first__prompt", "second__system"]
+
+    def prompt(self, comparison: Comparison) -> str:
+        return str(comparison.first.prompt)
+
+    def first_system(self, comparison: Comparison) -> str:
+        return comparison.first.system.key
+
+    def second_system(self, comparison: Comparison) -> str:
+        return comparison.second.system.key

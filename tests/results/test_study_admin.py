@@ -1,0 +1,226 @@
+"""Studies in the admin: a draft can be edited and led on, evidence and open studies only read."""
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from evalsite.studies import queries, services
+from evalsite.studies.display_files import make_display_files
+from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
+from evalsite.voting.services import open_study
+from tests.studies.files import draft, painted
+from tests.world import NOON
+
+pytestmark = pytest.mark.django_db
+ROWS = [Study, Criterion, System, Prompt, Entry, Comparison]
+
+
+def signed_in(*permissions: str) -> Client:
+    """Staff with these rights only; with none named, a superuser."""
+    user = User.objects.create_user("staff", is_staff=True, is_superuser=not permissions)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def page(row: object, kind: str = "change") -> str:
+    name = type(row).__name__.lower()
+    return reverse(f"admin:studies_{name}_{kind}", args=[row.pk])
+
+
+def act_page(study: Study, act: str) -> str:
+    return reverse("admin:studies_study_act", args=[study.pk, act])
+
+
+def prepared(folder) -> Study:
+    study = draft(folder)
+    services.prepare(study, at=NOON)
+    make_display_files(study=study, at=NOON)
+    return study
+
+
+def fields_of(client: Client, row: object) -> dict[str, object]:
+    """The form as the page shows it, ready to be sent back."""
+    form = client.get(page(row)).context["adminform"].form
+    values = {name: form.get_initial_for_field(f, name) for name, f in form.fields.items()}
+    sent = {}
+    for name, value in values.items():
+        prepared_value = form.fields[name].prepare_value(value)
+        if prepared_value is not None and prepared_value is not False:
+            sent[name] = prepared_value
+    return sent
+
+
+def save(client: Client, row: object, **changes: object) -> None:
+    answer = client.post(page(row), fields_of(client, row) | changes | inline_counts(row))
+    assert answer.status_code == 302, answer.context["errors"]
+
+
+def inline_counts(row: object) -> dict[str, int]:
+    if not isinstance(row, Study):
+        return {}
+    return {
+        f"{table}-{what}": 0
+        for table in ("criteria", "systems")
+        for what in ("TOTAL_FORMS", "INITIAL_FORMS")
+    }
+
+
+def test_every_table_has_a_list_and_a_page(tmp_path):
+    prepared(tmp_path)
+    client = signed_in()
+    for model in ROWS:
+        name = model.__name__.lower()
+        assert client.get(reverse(f"admin:studies_{name}_changelist")).status_code == 200
+        row = model.objects.first()
+        answer = client.get(page(row))
+        assert answer.status_code == 200
+        assert "script-src" not in answer.headers["Content-Security-Policy"]
+
+
+def test_entries_show_their_seed(tmp_path):
+    study = draft(tmp_path, systems=[painted("a"), painted("b", steps=2)])
+    services.prepare(study, at=NOON)
+    listed = signed_in().get(reverse("admin:studies_entry_changelist")).content.decode()
+    for prompt in study.prompts.all():
+        assert str(queries.seed_of(study.seed, prompt.text)) in listed
+
+
+@pytest.mark.parametrize("name", ["entry", "comparison", "prompt", "system", "study"])
+def test_lists_take_the_same_few_queries_at_any_size(tmp_path, name, django_assert_max_num_queries):
+    prompts = [f"prompt {i}" for i in range(30)]
+    services.prepare(draft(tmp_path, prompts=prompts), at=NOON)
+    client = signed_in()
+    with django_assert_max_num_queries(12):
+        client.get(reverse(f"admin:studies_{name}_changelist"))
+
+
+def test_acts_lead_a_study_from_draft_to_closed(tmp_path):
+    study = draft(tmp_path)
+    client = signed_in()
+    assert client.get(page(study)).context["acts"] == ["prepare", "open"]
+    for act, state in (
+        ("prepare", "DRAFT"),
+        ("open", "OPEN"),
+        ("pause", "PAUSED"),
+        ("open", "OPEN"),
+        ("close", "CLOSED"),
+    ):
+        asked = client.get(act_page(study, act))
+        assert asked.status_code == 200
+        assert 'method="post"' in asked.content.decode()
+        client.post(act_page(study, act))
+        if act == "prepare":
+            make_display_files(at=NOON)
+        study.refresh_from_db()
+        assert study.state == state
+    assert client.get(page(study)).context["acts"] == []
+
+
+def test_an_act_happens_on_post_only(tmp_path):
+    study = prepared(tmp_path)
+    signed_in().get(act_page(study, "open"))
+    study.refresh_from_db()
+    assert study.state == "DRAFT"
+
+
+def test_a_refused_act_says_why(tmp_path):
+    study = draft(tmp_path)
+    answer = signed_in().post(act_page(study, "open"), follow=True)
+    assert "Not prepared: the pairs are not laid: 3 missing" in answer.content.decode()
+    answer = signed_in_again().post(act_page(study, "close"), follow=True)
+    assert "expected OPEN or PAUSED" in answer.content.decode()
+
+
+def signed_in_again() -> Client:
+    client = Client()
+    client.force_login(User.objects.get())
+    return client
+
+
+def test_whoever_may_only_look_cannot_act(tmp_path):
+    study = prepared(tmp_path)
+    client = signed_in("view_study")
+    assert client.get(page(study)).context["acts"] == []
+    assert client.post(act_page(study, "open")).status_code == 403
+    study.refresh_from_db()
+    assert study.state == "DRAFT"
+
+
+def test_strangers_are_sent_to_sign_in(tmp_path):
+    study = prepared(tmp_path)
+    answer = Client().post(act_page(study, "open"))
+    assert answer.status_code == 302
+    assert "/login/" in answer["Location"]
+
+
+def test_an_opened_design_and_laid_rows_are_read_only(tmp_path):
+    study = prepared(tmp_path)
+    entry, comparison = Entry.objects.first(), Comparison.objects.first()
+    open_study(study=study, at=NOON)
+    client = signed_in()
+    rows = [study, study.prompts.first(), study.systems.first(), study.criteria.first()]
+    for row in [*rows, entry, comparison]:
+        assert not client.get(page(row)).context["has_change_permission"]
+        assert client.post(page(row), {"title": "x", "text": "x"}).status_code == 403
+        assert client.post(page(row, "delete"), {"post": "yes"}).status_code == 403
+    study.refresh_from_db()
+    assert study.title == "A small study"
+
+
+def test_editing_a_prompt_of_a_draft_takes_its_entries_out(tmp_path):
+    study = prepared(tmp_path)
+    save(signed_in(), study.prompts.get(position=1), text="something else")
+    assert Entry.objects.filter(prompt__position=1).count() == 0
+    assert queries.obstacles(study) == ["the pairs are not laid: 1 missing, 0 no longer wanted"]
+
+
+def test_editing_a_category_keeps_what_was_laid(tmp_path):
+    study = prepared(tmp_path)
+    save(signed_in(), study.prompts.get(position=1), category="weather")
+    assert study.prompts.get(position=1).category == "weather"
+    assert queries.is_prepared(study)
+
+
+def test_a_prompt_of_a_draft_can_be_deleted_with_its_entries(tmp_path):
+    study = prepared(tmp_path)
+    prompt = study.prompts.get(position=1)
+    answer = signed_in().post(page(prompt, "delete"), {"post": "yes"})
+    assert answer.status_code == 302
+    assert study.prompts.count() == 2
+    assert Comparison.objects.count() == 2
+    assert queries.is_prepared(study)
+
+
+def test_editing_the_display_makes_the_files_anew(tmp_path):
+    study = prepared(tmp_path)
+    save(signed_in(), study, display_size=32)
+    assert not Entry.objects.exclude(display="").exists()
+    make_display_files(at=NOON)
+    assert queries.is_prepared(study)
+
+
+def test_editing_the_title_keeps_the_files(tmp_path):
+    study = prepared(tmp_path)
+    save(signed_in(), study, title="Another title")
+    study.refresh_from_db()
+    assert study.title == "Another title"
+    assert queries.is_prepared(study)
+
+
+def test_another_seed_takes_the_entries_out(tmp_path):
+    study = prepared(tmp_path)
+    save(signed_in(), study, seed=8)
+    assert not Entry.objects.exists()
+
+
+def test_a_recipe_must_be_one_that_can_be_painted(tmp_path):
+    study = draft(tmp_path, systems=[painted("a"), painted("b", steps=2)])
+    client = signed_in()
+    system = study.systems.first()
+    sent = fields_of(client, system) | {"recipe": '{"family": "sdxl", "checkpoint": "org/x"}'}
+    answer = client.post(page(system), sent)
+    assert answer.status_code == 200
+    assert "revision: field required" in answer.content.decode()
