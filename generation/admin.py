@@ -32,7 +32,7 @@ class ImageAdmin(ImageModelAdmin):
     search_fields = ("prompt", "digest", "error")
     ordering = ("-id",)
     actions = ("retry_failed",)
-    exclude = ("file",)
+    exclude = ("file",)  # it has no address; `preview` shows it
     show_full_result_count = False
 
     @admin.display(description="prompt")
@@ -45,7 +45,7 @@ class ImageAdmin(ImageModelAdmin):
 
     @admin.display(description="image")
     def preview(self, image: Image) -> SafeString | str:
-        """A small copy inside the page: stored files have no address of their own."""
+        """A small copy inside the page."""
         if not image.file:
             return "-"
         with image.file.open() as file, Pictures.open(file) as picture:
@@ -64,7 +64,8 @@ class ImageAdmin(ImageModelAdmin):
         return request.user.has_perm("generation.change_image")
 
     def get_readonly_fields(self, request: HttpRequest, image: Image | None = None) -> list[str]:
-        return [*(field.name for field in Image._meta.fields), "preview"]
+        fields = [field.name for field in Image._meta.fields if field.name != "file"]
+        return [*fields, "preview"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

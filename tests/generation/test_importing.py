@@ -1,0 +1,315 @@
+"""Images that others made: every problem is named with its line, and nothing is half taken."""
+
+import csv
+import hashlib
+import io
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pictures
+from PIL import ImageCms
+
+from generation import encoding, manifest, services
+from generation.encoding import PictureError, encode, open_picture
+from generation.manifest import ManifestError, read_manifest
+from generation.models import Image
+from generation.spec import Recipe, image_digest
+from tests.generation.studio import recipe, stored_files
+from tests.world import NOON
+
+
+def picture(seed: int = 0, mode: str = "RGB", side: int = 8) -> Pictures.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Pictures.fromarray(noise).convert(mode)
+
+
+def row(number: int = 0, **changes: Any) -> dict[str, Any]:
+    fields = {"file_name": f"{number}.png", "prompt": "a cat", "system": "one", "sample": number}
+    return fields | changes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images, a manifest of which a test breaks one thing."""
+    made = tmp_path / "theirs"
+    (made / "deep").mkdir(parents=True)
+    for number in range(2):
+        picture(number).save(made / f"{number}.png")
+    picture(2).save(made / "deep" / "2.webp", lossless=True)
+    picture(3).save(made / "3.jpg")
+    return made
+
+
+def write(folder: Path, rows: list[Any]) -> Path:
+    lines = [one if isinstance(one, str) else json.dumps(one) for one in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def problems(folder: Path, rows: list[Any]) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(write(folder, rows))
+    return caught.value.problems
+
+
+def imported(read: manifest.Manifest, system: str = "one") -> Recipe:
+    return Recipe(
+        family="imported", checkpoint=str(read.path.parent), revision=read.revision(system)
+    )
+
+
+# Reading.
+
+
+def test_a_manifest_is_read_from_json_lines_and_from_csv_alike(folder):
+    rows = [
+        row(0, prompt='a "cat", black', seed=7, source="https://example.org"),
+        row(1, file_name="deep/2.webp", licence="CC0-1.0"),
+        row(0, system="two", file_name="3.jpg", recipe="unknown sampler"),
+    ]
+    from_json = read_manifest(write(folder, ["", *rows]))
+    (folder / "metadata.jsonl").unlink()
+    with (folder / "metadata.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, [*row(), "seed", "sha256", "recipe", "source", "licence"])
+        writer.writeheader()
+        writer.writerows(rows)
+    from_csv = read_manifest(folder)
+    plain = [[{**vars(one), "line": 0} for one in read.images] for read in (from_json, from_csv)]
+    assert plain[0] == plain[1]
+    assert from_json.systems == ("one", "two")
+    assert [one.seed for one in from_json.images] == [7, 1, 0]
+    assert [one.file_name for one in from_json.of_system("one")] == ["0.png", "deep/2.webp"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "unknown column 'colour', expected file_name, prompt, system, sample"),
+        ({"prompt": None}, "prompt: missing"),
+        ({"system": ""}, "system: missing"),
+        ({"prompt": 3}, "prompt: expected text, got 3"),
+        ({"prompt": "a\0cat"}, "prompt: expected text"),
+        ({"sample": "first"}, "sample: expected a whole number from 0 to 32767, got 'first'"),
+        ({"sample": -1}, "sample: expected a whole number"),
+        ({"sample": True}, "sample: expected a whole number"),
+        ({"seed": 2**63}, "seed: expected a whole number from 0 to 9223372036854775807"),
+        ({"file_name": "absent.png"}, "absent.png is not there"),
+        ({"file_name": "../secret.png"}, "expected a path below the folder"),
+        ({"file_name": "deep/../../secret.png"}, "expected a path below the folder"),
+        ({"file_name": "/etc/passwd"}, "expected a path below the folder"),
+        ({"file_name": "deep\\2.webp"}, "expected a path below the folder"),
+        ({"file_name": "deep"}, "deep is not there"),
+        ({"file_name": "link.png"}, "link.png is a symbolic link"),
+        ({"file_name": "way/2.webp"}, "way/2.webp is a symbolic link"),
+        ({"file_name": "text.png"}, "text.png: not an image that can be read"),
+        ({"file_name": "cut.png"}, "cut.png: not an image that can be read"),
+        ({"file_name": "other.png"}, "other.png: its content is JPEG, its name ends in .png"),
+        ({"file_name": "moving.webp"}, "moving.webp: animated, expected a still image"),
+        ({"file_name": "moving.gif"}, "moving.gif: not an image that can be read (expected PNG"),
+        ({"file_name": "deep.png"}, "deep.png: pixels of mode I;16, expected 8-bit"),
+        ({"file_name": "ink.jpg"}, "ink.jpg: pixels of mode CMYK, expected 8-bit"),
+        ({"file_name": "clear.png"}, "clear.png: has transparent pixels"),
+        ({"sha256": "0" * 64}, "the manifest says 000000"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line_and_what_was_expected(folder, change, message):
+    (folder.parent / "secret.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "link.png").symlink_to(folder / "0.png")
+    (folder / "way").symlink_to(folder / "deep")
+    (folder / "text.png").write_text("no picture")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:100])
+    picture(4).save(folder / "other.png", "JPEG")
+    frames = [picture(n) for n in range(2)]
+    for name in ("moving.webp", "moving.gif"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:])
+    Pictures.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(folder / "deep.png")
+    picture(5, "CMYK").save(folder / "ink.jpg")
+    Pictures.new("RGBA", (8, 8), (1, 2, 3, 4)).save(folder / "clear.png")
+    found = problems(folder, [row(0), row(1, **change)])
+    assert len(found) == 1
+    assert found[0].startswith("metadata.jsonl line 2: ")
+    assert message in found[0]
+
+
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(folder, monkeypatch):
+    monkeypatch.setattr(encoding, "MAX_PIXELS", 63)
+    assert "8 x 8 pixels, expected at most 63 in all" in problems(folder, [row(0)])[0]
+
+
+def test_a_bomb_is_refused(folder):
+    # A small file whose header promises 400 million pixels.
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    plain = (folder / "0.png").read_bytes()
+    crc = struct.pack(">I", zlib.crc32(header))
+    (folder / "bomb.png").write_bytes(plain[:12] + header + crc + plain[33:])
+    assert (
+        "bomb.png: not an image that can be read"
+        in problems(folder, [row(0, file_name="bomb.png")])[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sample": 0}, "line 2: prompt, system and sample are those of line 1"),
+        ({"seed": 0}, "line 2: prompt, system and seed are those of line 1 (a row without"),
+    ],
+)
+def test_one_answer_cannot_be_given_twice(folder, change, message):
+    (found,) = problems(folder, [row(0), row(1, **change)])
+    assert message in found
+
+
+def test_all_problems_are_listed_at_once(folder):
+    found = problems(folder, [row(0, sample="x", file_name="no.png"), "{", "[]", row(1, blue=1)])
+    assert [one.split(": ")[0] for one in found] == [
+        f"metadata.jsonl line {line}" for line in (1, 1, 2, 3, 4)
+    ]
+
+
+def test_a_folder_needs_exactly_one_manifest(folder):
+    with pytest.raises(ManifestError, match="neither is there"):
+        read_manifest(folder)
+    write(folder, [row(0)])
+    (folder / "metadata.csv").write_text("file_name,prompt,system,sample\n")
+    with pytest.raises(ManifestError, match="both are there"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no rows"),
+        (b"\xff\xfe", "expected UTF-8 text"),
+        (b'{"file_name": ' + b"[" * 50_000, "not a JSON object"),
+        (b'"' + b"x" * 200_000 + b'"', "longer than 100,000 characters"),
+    ],
+)
+def test_a_manifest_that_is_no_text_or_no_rows_is_refused(folder, content, message):
+    (folder / "metadata.jsonl").write_bytes(content)
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file_name,prompt,system,sample\n0.png,a cat,one,0,extra\n", "more cells than columns"),
+        ("file_name,prompt\n0.png,a cat\n", "system: missing"),
+        ('file_name,prompt,system,sample\n0.png,"a cat,one,0\n', "not readable as CSV"),
+    ],
+)
+def test_a_csv_with_ragged_rows_is_refused(folder, text, message):
+    (folder / "metadata.csv").write_text(text)
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(folder)
+
+
+def test_a_system_s_revision_is_that_of_its_own_answers(folder):
+    rows = [row(0), row(1), row(0, system="two", file_name="3.jpg")]
+    read = read_manifest(write(folder, rows))
+    reordered = read_manifest(write(folder, rows[::-1]))
+    assert read.revision("one") == reordered.revision("one") != read.revision("two")
+    picture(9).save(folder / "3.jpg")
+    changed = read_manifest(folder)
+    assert changed.revision("one") == read.revision("one")
+    assert changed.revision("two") != read.revision("two")
+
+
+# Pixels.
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
+def test_stored_pixels_are_exactly_those_that_came(tmp_path, mode):
+    original = picture(1, mode)
+    original.save(tmp_path / "one.png")
+    stored = Pictures.open(io.BytesIO(encode(open_picture(tmp_path / "one.png")).content))
+    assert (np.asarray(stored) == np.asarray(original.convert("RGB"))).all()
+    assert stored.format == "WEBP"
+
+
+def test_nothing_but_pixels_is_stored(tmp_path):
+    exif = Pictures.Exif()
+    exif[0x0131] = "Secret Model 9000"
+    picture(1).save(tmp_path / "one.png", exif=exif)
+    content = encode(open_picture(tmp_path / "one.png")).content
+    assert b"Secret" not in content
+    assert b"EXIF" not in content
+    assert b"ICCP" not in content
+
+
+def test_an_image_is_turned_as_a_viewer_would_turn_it(tmp_path):
+    exif = Pictures.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    original = picture(1, side=8).resize((8, 4))
+    original.save(tmp_path / "one.png", exif=exif)
+    turned = open_picture(tmp_path / "one.png")
+    assert (np.asarray(turned) == np.asarray(original.rotate(-90, expand=True))).all()
+
+
+def test_a_colour_profile_is_applied(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture(1).save(tmp_path / "srgb.png", icc_profile=profile)
+    difference = np.asarray(open_picture(tmp_path / "srgb.png"), int) - np.asarray(picture(1), int)
+    assert np.abs(difference).max() <= 1
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    picture(1).save(tmp_path / "lab.png", icc_profile=lab)
+    with pytest.raises(PictureError, match="colour profile"):
+        open_picture(tmp_path / "lab.png")
+
+
+# Storing.
+
+
+@pytest.mark.django_db
+def test_imported_images_are_ready_with_where_they_came_from(folder):
+    rows = [row(0, seed=7, source="https://example.org", licence="CC0-1.0"), row(1)]
+    read = read_manifest(write(folder, rows))
+    ids = services.import_images(imported(read), read.of_system("one"), at=NOON)
+    assert list(ids) == [image_digest(imported(read), "a cat", seed) for seed in (7, 1)]
+    stored = Image.objects.get(pk=ids[image_digest(imported(read), "a cat", 7)])
+    assert (stored.status, stored.width, stored.height) == ("READY", 8, 8)
+    assert stored.provenance == {
+        "family": "imported",
+        "original_sha256": hashlib.sha256((folder / "0.png").read_bytes()).hexdigest(),
+        "file_name": "0.png",
+        "recipe": "",
+        "source": "https://example.org",
+        "licence": "CC0-1.0",
+    }
+    content = stored.file.read()
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+    assert (np.asarray(Pictures.open(io.BytesIO(content))) == np.asarray(picture(0))).all()
+
+
+@pytest.mark.django_db
+def test_importing_twice_stores_once(folder):
+    read = read_manifest(write(folder, [row(0), row(1)]))
+    first = services.import_images(imported(read), read.images, at=NOON)
+    before = stored_files()
+    assert services.import_images(imported(read), read.images, at=NOON) == first
+    assert Image.objects.count() == 2
+    assert stored_files() == before
+
+
+@pytest.mark.django_db
+def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(folder):
+    read = read_manifest(write(folder, [row(0), row(1)]))
+    picture(9).save(folder / "1.png")
+    before = stored_files()
+    with pytest.raises(services.ImportRefusedError, match=r"line 2, 1.png: the file was changed"):
+        services.import_images(imported(read), read.images, at=NOON)
+    assert not Image.objects.exists()
+    assert stored_files() == before
+
+
+@pytest.mark.django_db
+def test_a_painted_recipe_takes_no_files(folder):
+    read = read_manifest(write(folder, [row(0)]))
+    with pytest.raises(ValueError, match="only an imported recipe"):
+        services.import_images(recipe(), read.images, at=NOON)

@@ -1,0 +1,139 @@
+"""What is missing is said in words before anything is painted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pictures
+
+from generation import services
+from generation.manifest import read_manifest
+from generation.spec import Recipe, folder_revision
+from tests.generation.studio import recipe
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, settings) -> Path:
+    """A folder in SDXL's format, as far as it can be judged without torch."""
+    folder = tmp_path / "checkpoints" / "random-sdxl"
+    for part in ("unet", "vae", "text_encoder_2"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "model.safetensors").write_text(part)
+    write_index(folder)
+    settings.CHECKPOINT_DIRS = [tmp_path / "nowhere", tmp_path / "checkpoints"]
+    return folder
+
+
+def write_index(folder: Path, kind: str = "StableDiffusionXLPipeline") -> None:
+    parts = {part: ["library", "Class"] for part in ("unet", "vae", "text_encoder_2")}
+    index = {"_class_name": kind, "text_encoder": [None, None], **parts}
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def found(folder: Path, /, **changes: object) -> list[str]:
+    changes = {"revision": folder_revision(folder)} | changes
+    return services.preflight(recipe(**changes))
+
+
+def test_nothing_is_missing_from_a_whole_checkpoint(checkpoint):
+    assert found(checkpoint) == []
+    assert found(checkpoint, checkpoint=str(checkpoint)) == []
+
+
+def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(checkpoint):
+    (problem,) = found(checkpoint, checkpoint="absent")
+    assert problem.startswith("checkpoint absent: no such folder; looked in ")
+    assert str(checkpoint.parent) in problem
+    assert "nowhere" in problem
+
+
+def test_other_content_than_the_recipe_names_is_a_problem(checkpoint):
+    expected = folder_revision(checkpoint)
+    (checkpoint / "vae" / "model.safetensors").write_text("another vae")
+    (problem,) = found(checkpoint, revision=expected)
+    assert "the files were changed, or these are others" in problem
+
+
+def test_pickled_weights_do_not_count(checkpoint):
+    (checkpoint / "unet" / "model.safetensors").rename(checkpoint / "unet" / "model.bin")
+    (problem,) = found(checkpoint)
+    assert "found none (pickled weights are not loaded)" in problem
+    assert str(checkpoint / "unet") in problem
+
+
+def test_a_variant_that_needs_naming_is_named(checkpoint):
+    for part in ("unet", "vae", "text_encoder_2"):
+        weights = checkpoint / part / "model.safetensors"
+        weights.rename(weights.with_name("model.fp16.safetensors"))
+    assert len(found(checkpoint)) == 3
+    assert "found model.fp16.safetensors; set variant" in found(checkpoint)[0]
+    assert found(checkpoint, variant="fp16") == []
+
+
+def test_another_kind_of_pipeline_is_refused(checkpoint):
+    write_index(checkpoint, "FluxPipeline")
+    (problem,) = found(checkpoint)
+    assert "holds a FluxPipeline, the family sdxl paints with" in problem
+
+
+def test_a_folder_without_an_index_is_refused(checkpoint):
+    (checkpoint / "model_index.json").unlink()
+    (problem,) = found(checkpoint)
+    assert "expected a folder in diffusers' own format" in problem
+
+
+def test_a_replaced_unet_is_looked_for_and_the_own_one_is_not(checkpoint, tmp_path):
+    shutil.rmtree(checkpoint / "unet")
+    other = tmp_path / "checkpoints" / "lcm"
+    other.mkdir()
+    (other / "model.safetensors").write_text("unet")
+    assert found(checkpoint, unet="lcm", unet_revision=folder_revision(other)) == []
+    (problem,) = found(checkpoint, unet="gone", unet_revision=folder_revision(other))
+    assert problem.startswith("unet gone: no such folder")
+
+
+def test_hub_weights_that_are_not_here_come_with_the_line_that_fetches_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (problem,) = services.preflight(
+        recipe(checkpoint="stabilityai/sdxl-turbo", revision=COMMIT, variant="fp16")
+    )
+    assert f"stabilityai/sdxl-turbo at {COMMIT} is not in this machine's hub cache" in problem
+    assert f"hf download stabilityai/sdxl-turbo --revision {COMMIT}" in problem
+    assert "'*/*.fp16.safetensors'" in problem
+    assert "GB" in problem
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
+def test_hub_weights_are_looked_for_where_the_hub_s_own_tools_keep_them(
+    checkpoint, tmp_path, monkeypatch, variable
+):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    below = {"HF_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}[variable]
+    monkeypatch.setenv(variable, str(tmp_path / "cache"))
+    place = tmp_path / "cache" / below / "models--org--name" / "snapshots" / COMMIT
+    shutil.copytree(checkpoint, place)
+    assert services.preflight(recipe(checkpoint="org/name", revision=COMMIT)) == []
+    (place / "unet" / "model.safetensors").unlink()
+    assert len(services.preflight(recipe(checkpoint="org/name", revision=COMMIT))) == 1
+
+
+def test_an_imported_system_needs_its_folder_its_manifest_and_its_files(tmp_path, settings):
+    settings.CHECKPOINT_DIRS = [tmp_path]
+    theirs = tmp_path / "theirs"
+
+    def missing(revision: str = "sha256:" + "0" * 64) -> list[str]:
+        return services.preflight(Recipe(family="imported", checkpoint="theirs", revision=revision))
+
+    assert "no such folder" in missing()[0]
+    theirs.mkdir()
+    assert "neither is there" in missing()[0]
+    line = {"file_name": "a.png", "prompt": "a cat", "system": "one", "sample": 0}
+    (theirs / "metadata.jsonl").write_text(json.dumps(line))
+    assert "a.png is not there" in missing()[0]
+    Pictures.new("RGB", (8, 8)).save(theirs / "a.png")
+    assert "one is sha256:" in missing()[0]
+    assert missing(read_manifest(theirs).revision("one")) == []
