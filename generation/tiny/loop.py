@@ -1,0 +1,100 @@
+"""A training loop that a kill cannot spoil: it goes on from its last checkpoint.
+
+Chance is drawn anew at every step from (seed, stage, step), so a resumed run takes the very
+steps that an unbroken one would have taken.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+
+class Stateful(Protocol):
+    """What a checkpoint holds: modules, optimisers, averages."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The random sources of one step; torch's is on the CPU, so devices draw alike."""
+
+    numpy: np.random.Generator
+    torch: torch.Generator
+
+
+def chance(seed: int, stage: str, step: int) -> Chance:
+    """The same sources for the same arguments, and others for any others."""
+    rng = np.random.default_rng([seed, *stage.encode(), step])
+    return Chance(rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
+
+
+def run_stage(
+    stage: str,
+    steps: int,
+    step: Callable[[int, Chance], float],
+    *,
+    parts: dict[str, Stateful],
+    work: Path,
+    seed: int,
+    progress: Progress,
+    save_every_s: float = 30.0,
+) -> None:
+    """Call `step(i, chance)` for every i below `steps` that no checkpoint has behind it.
+
+    `step` returns its loss, for the progress bar. `parts` are saved to `work/stage.pt` every
+    `save_every_s` seconds and at the end, and loaded from there first.
+    """
+    file = work / f"{stage}.pt"
+    start = _load(file, parts)
+    bar = progress.add_task(stage, total=steps, completed=start, loss="")
+    saved_at, smooth = time.monotonic(), None
+    for i in range(start, steps):
+        loss = step(i, chance(seed, stage, i))
+        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
+        progress.update(bar, completed=i + 1, loss=f"{smooth:.4f}")
+        if i + 1 == steps or time.monotonic() - saved_at > save_every_s:
+            _save(file, parts, i + 1)
+            saved_at = time.monotonic()
+
+
+def _load(file: Path, parts: dict[str, Stateful]) -> int:
+    if not file.exists():
+        return 0
+    saved = torch.load(file, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(saved["parts"][name])
+    return int(saved["step"])
+
+
+def _save(file: Path, parts: dict[str, Stateful], step: int) -> None:
+    """Write beside and rename, so that a kill leaves the old checkpoint or the new one."""
+    beside = file.with_suffix(".part")
+    torch.save({"step": step, "parts": {n: p.state_dict() for n, p in parts.items()}}, beside)
+    os.replace(beside, file)
+
+
+def anneal(optimiser: torch.optim.Optimizer, i: int, steps: int, peak: float) -> None:
+    """Set the learning rate of step i: a short climb to the peak, then a cosine to 2% of it."""
+    climb = min(1.0, (i + 1) / max(1, min(100, steps // 10)))
+    fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * i / steps))
+    for group in optimiser.param_groups:
+        group["lr"] = peak * climb * fall
+
+
+def average(into: torch.nn.Module, source: torch.nn.Module, i: int, longest: float) -> None:
+    """Move a running average of weights towards its source; short-sighted in the first steps."""
+    keep = min(longest, (1 + i) / (10 + i))
+    with torch.no_grad():
+        for mean, now in zip(into.parameters(), source.parameters(), strict=True):
+            mean.lerp_(now, 1 - keep)

@@ -1,0 +1,311 @@
+"""The stages of training, each from what the ones before it left in the work folder."""
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from rich.progress import Progress
+from torch.nn import functional
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+from generation.tiny.data import (
+    HEADS,
+    UNASKED,
+    draw_captioned,
+    draw_crops,
+    draw_pictures,
+    draw_sentences,
+    to_tensor,
+)
+from generation.tiny.loop import Chance, anneal, average, chance, run_stage
+from generation.tiny.model import (
+    LATENT,
+    SLOTS,
+    WIDTH,
+    build_scheduler,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    embed,
+    size_ids,
+)
+from generation.tiny.scenes import render
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of each stage; the defaults are what the shipped weights were made with."""
+
+    crop_steps: int = 2500
+    vae_steps: int = 900
+    text_steps: int = 300
+    chunks: int = 32
+    chunk_scenes: int = 1024
+    teacher_steps: int = 5500
+    teacher_batch: int = 32
+    decoder_steps: int = 1000
+
+    def scaled(self, scale: float) -> "Plan":
+        """The same plan with every number of steps times `scale`, and at least 2."""
+
+        def less(n: int) -> int:
+            return max(2, round(n * scale))
+
+        return Plan(
+            less(self.crop_steps),
+            less(self.vae_steps),
+            less(self.text_steps),
+            less(self.chunks),
+            min(self.chunk_scenes, max(16, round(self.chunk_scenes * scale * 10))),
+            less(self.teacher_steps),
+            self.teacher_batch,
+            less(self.decoder_steps),
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a run works: its folder, seed, device and progress bars."""
+
+    work: Path
+    seed: int
+    device: torch.device
+    progress: Progress
+    save_every_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The teacher's training set: float16 (N, 8, 8, 8), unscaled, and int16 (N, TOKENS)."""
+
+    latents: torch.Tensor
+    ids: torch.Tensor
+
+
+def train_vae(bench: Bench, plan: Plan) -> AutoencoderKL:
+    """Learn latents of about unit size: first on crops around things, then on whole pictures.
+
+    On the crops a linear probe must read a coarse picture off the latents: it teaches the
+    encoder colours several times sooner than the decoder's own error does.
+    """
+    vae = _seeded(bench, build_vae).to(memory_format=torch.channels_last)
+    probe = _seeded(bench, lambda: torch.nn.Conv2d(LATENT, 12, 1))
+    parts = torch.nn.ModuleDict({"vae": vae, "probe": probe})
+    optimiser = _optimiser(parts)
+    steps = plan.crop_steps + plan.vae_steps
+
+    def step(i: int, chance: Chance) -> float:
+        anneal(optimiser, i, steps, 2e-3)
+        on_crops = i < plan.crop_steps
+        pictures = (draw_crops if on_crops else draw_pictures)(chance.numpy, 4).to(bench.device)
+        latents = vae.encode(pictures).latent_dist.mean
+        noisy = latents + 0.08 * _noise(latents.shape, chance, bench)
+        wrong = _unlikeness(vae.decode(noisy).sample, pictures)
+        coarse = functional.pixel_shuffle(probe(latents), 2)
+        misread = functional.mse_loss(coarse, functional.avg_pool2d(pictures, 4))
+        loss = wrong + 5e-4 * latents.square().mean() + (misread if on_crops else 0)
+        return _descend(optimiser, parts, loss, wrong)
+
+    _run(bench, "vae", steps, step, {"parts": parts, "optimiser": optimiser})
+    return vae.eval().requires_grad_(False)
+
+
+def _unlikeness(painted: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    return functional.mse_loss(painted, pictures) + 0.1 * functional.l1_loss(painted, pictures)
+
+
+def train_text(bench: Bench, plan: Plan, tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Learn to read: the last SLOTS positions, always padding, must hold what is asked.
+
+    The heads that read the slots are dropped afterwards; the UNet reads the same states.
+    """
+    encoder = _seeded(bench, lambda: build_text_encoder(tokenizer))
+    heads = _seeded(bench, lambda: torch.nn.Linear(WIDTH, sum(HEADS.values())))
+    whole = _seeded(bench, lambda: torch.nn.Linear(WIDTH, SLOTS * sum(HEADS.values())))
+    parts = torch.nn.ModuleDict({"encoder": encoder, "heads": heads, "whole": whole})
+    optimiser = _optimiser(parts)
+
+    def step(i: int, chance: Chance) -> float:
+        anneal(optimiser, i, plan.text_steps, 1.5e-3)
+        ids, answers = draw_sentences(chance.numpy, 128, tokenizer)
+        states, pooled = embed(encoder, ids.to(bench.device))
+        told = heads(states[:, -SLOTS:]), whole(pooled).unflatten(1, (SLOTS, -1))
+        losses = [_answer_loss(out, answers) for out in told]
+        return _descend(optimiser, parts, losses[0] + 0.3 * losses[1], losses[0])
+
+    _run(bench, "text", plan.text_steps, step, {"parts": parts, "optimiser": optimiser})
+    return encoder.eval().requires_grad_(False)
+
+
+def _answer_loss(told: torch.Tensor, answers: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean over the heads of the cross entropy; told is (batch, SLOTS, all heads' answers)."""
+    pieces = told.split(list(HEADS.values()), dim=-1)
+    losses = [
+        functional.cross_entropy(
+            piece.flatten(0, 1), answers[head].flatten().to(told.device), ignore_index=UNASKED
+        )
+        for head, piece in zip(HEADS, pieces, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def make_latents(bench: Bench, plan: Plan, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> Latents:
+    """Encode the teacher's whole training set once, chunk by chunk, one file each.
+
+    Sets the VAE's scaling factor, so that the scaled latents have unit deviation.
+    """
+    folder = bench.work / "latents"
+    folder.mkdir(exist_ok=True)
+    bar = bench.progress.add_task("latents", total=plan.chunks, loss="")
+    for i in range(plan.chunks):
+        if not (folder / f"{i}.npz").exists():
+            _encode_chunk(
+                folder / f"{i}.npz", chance(bench.seed, "latents", i), plan, vae, tokenizer
+            )
+        bench.progress.update(bar, completed=i + 1)
+    chunks = [np.load(folder / f"{i}.npz") for i in range(plan.chunks)]
+    latents = torch.from_numpy(np.concatenate([c["latents"] for c in chunks]))
+    ids = torch.from_numpy(np.concatenate([c["ids"] for c in chunks]))
+    vae.register_to_config(scaling_factor=round(1 / float(latents.float().std()), 5))
+    return Latents(latents, ids)
+
+
+def _encode_chunk(
+    file: Path, chance: Chance, plan: Plan, vae: AutoencoderKL, tokenizer: CLIPTokenizer
+) -> None:
+    scenes, ids = draw_captioned(chance.numpy, plan.chunk_scenes, tokenizer)
+    encoded = []
+    with torch.inference_mode():
+        for first in range(0, len(scenes), 64):
+            pictures = to_tensor(render(scenes[first : first + 64])).to(vae.device)
+            encoded.append(vae.encode(pictures).latent_dist.mean.half().cpu().numpy())
+    beside = file.with_suffix(".part.npz")
+    np.savez(beside, latents=np.concatenate(encoded), ids=ids.numpy().astype(np.int16))
+    os.replace(beside, file)
+
+
+def train_teacher(
+    bench: Bench, plan: Plan, data: Latents, scale: float, encoder: CLIPTextModelWithProjection
+) -> UNet2DConditionModel:
+    """Learn to paint latents from words by v-prediction; returns the averaged weights.
+
+    Times are drawn as 1000 u^0.7, more often noisy than clean: there the layout is decided.
+    A tenth of the prompts are zeroed, as SDXL's pipeline does for its unconditional half.
+    """
+    unet = _seeded(bench, build_unet)
+    mean = copy.deepcopy(unet).requires_grad_(False)
+    optimiser = _optimiser(unet)
+    alphas = build_scheduler().alphas_cumprod.to(bench.device)
+    sizes = size_ids(plan.teacher_batch, bench.device)
+
+    def step(i: int, chance: Chance) -> float:
+        anneal(optimiser, i, plan.teacher_steps, 2e-3)
+        rows = torch.from_numpy(chance.numpy.integers(len(data.ids), size=plan.teacher_batch))
+        clean = data.latents[rows].to(bench.device).float() * scale
+        kept = torch.from_numpy(chance.numpy.random(plan.teacher_batch) > 0.1).to(bench.device)
+        with torch.no_grad():
+            states, pooled = embed(encoder, data.ids[rows].to(bench.device).long())
+        times = (1000 * torch.rand(len(rows), generator=chance.torch) ** 0.7).long()
+        times = times.clamp(max=999).to(bench.device)
+        signal = alphas[times].sqrt()[:, None, None, None]
+        spread = (1 - alphas[times]).sqrt()[:, None, None, None]
+        noise = _noise(clean.shape, chance, bench)
+        told = unet(
+            signal * clean + spread * noise,
+            times,
+            states * kept[:, None, None],
+            added_cond_kwargs={"text_embeds": pooled * kept[:, None], "time_ids": sizes},
+        ).sample
+        loss = functional.mse_loss(told, signal * noise - spread * clean)
+        shown = _descend(optimiser, unet, loss, loss)
+        average(mean, unet, i, 0.999)
+        return shown
+
+    parts = {"unet": unet, "mean": mean, "optimiser": optimiser}
+    _run(bench, "teacher", plan.teacher_steps, step, parts)
+    return mean.eval()
+
+
+def tune_decoder(bench: Bench, plan: Plan, vae: AutoencoderKL) -> AutoencoderKL:
+    """Teach the decoder alone to forgive what a UNet leaves behind; latents stay valid.
+
+    Latents get noise of up to 0.2, and the mean colour of each picture counts once more,
+    since flat grounds are where an eye notices a drift.
+    """
+    decoder = vae.decoder.requires_grad_(True)
+    optimiser = _optimiser(decoder)
+
+    def step(i: int, chance: Chance) -> float:
+        anneal(optimiser, i, plan.decoder_steps, 1e-3)
+        pictures = draw_pictures(chance.numpy, 4).to(bench.device)
+        with torch.no_grad():
+            latents = vae.encode(pictures).latent_dist.mean
+        level = 0.2 * torch.rand(4, 1, 1, 1, generator=chance.torch).to(bench.device)
+        painted = vae.decode(latents + level * _noise(latents.shape, chance, bench)).sample
+        wrong = _unlikeness(painted, pictures)
+        drift = (painted - pictures).mean(dim=(2, 3)).square().mean()
+        return _descend(optimiser, decoder, wrong + drift, wrong)
+
+    _run(bench, "decoder", plan.decoder_steps, step, {"decoder": decoder, "optimiser": optimiser})
+    return vae.eval().requires_grad_(False)
+
+
+# --- what the stages share -------------------------------------------------------------
+
+_Module = TypeVar("_Module", bound=torch.nn.Module)
+
+
+def _seeded(bench: Bench, build: Callable[[], _Module]) -> _Module:
+    """Build a module whose first weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bench.seed)
+        module: _Module = build().to(bench.device)
+    return module
+
+
+def _optimiser(module: torch.nn.Module) -> torch.optim.AdamW:
+    """AdamW in one fused pass: on a CPU the plain one takes a fifth of a step of ours."""
+    return torch.optim.AdamW(module.parameters(), weight_decay=1e-4, fused=True)
+
+
+def _noise(shape: tuple[int, ...], chance: Chance, bench: Bench) -> torch.Tensor:
+    return torch.randn(shape, generator=chance.torch).to(bench.device)
+
+
+def _descend(
+    optimiser: torch.optim.Optimizer,
+    module: torch.nn.Module,
+    loss: torch.Tensor,
+    shown: torch.Tensor,
+) -> float:
+    """One step down the loss; returns the value that the progress bar shows."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return float(shown.detach())
+
+
+def _run(
+    bench: Bench,
+    stage: str,
+    steps: int,
+    step: Callable[[int, Chance], float],
+    parts: dict[str, Any],
+) -> None:
+    run_stage(
+        stage,
+        steps,
+        step,
+        parts=parts,
+        work=bench.work,
+        seed=bench.seed,
+        progress=bench.progress,
+        save_every_s=bench.save_every_s,
+    )
