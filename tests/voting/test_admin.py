@@ -1,0 +1,56 @@
+"""The admin shows the evidence, changes none of it, and excludes raters with a reason."""
+
+import pytest
+from django.urls import reverse
+
+from evalsite.voting import services
+from evalsite.voting.models import Ballot, Rater
+from tests import world
+from tests.world import NOON
+
+pytestmark = pytest.mark.django_db
+TABLES = ("rater", "ballot", "showing", "vote", "flag")
+
+
+@pytest.fixture
+def evidence():
+    vote = world.vote()
+    services.flag_showing(showing=world.showing(vote.showing.rater), reason="OTHER", at=NOON)
+    return vote
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_can_be_read_and_none_changed(admin_client, evidence, table):
+    page = admin_client.get(reverse(f"admin:voting_{table}_changelist"))
+    assert page.status_code == 200
+    row = page.context["cl"].result_list[0]
+    address = reverse(f"admin:voting_{table}_change", args=[row.pk])
+    shown = admin_client.get(address)
+    assert shown.status_code == 200
+    assert "_save" not in shown.content.decode()
+    assert admin_client.post(address, {"choice": "RIGHT"}).status_code == 403
+    assert admin_client.post(address.replace("change", "delete")).status_code == 403
+    assert admin_client.get(reverse(f"admin:voting_{table}_add")).status_code == 403
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_lists_take_the_same_number_of_queries_at_any_length(
+    admin_client, evidence, table, django_assert_max_num_queries
+):
+    for _ in range(3):
+        vote = world.vote()
+        services.flag_showing(showing=world.showing(vote.showing.rater), reason="OTHER", at=NOON)
+    with django_assert_max_num_queries(10):
+        admin_client.get(reverse(f"admin:voting_{table}_changelist"))
+
+
+@pytest.mark.parametrize("reason", ["", "one-sided"])
+def test_raters_are_excluded_with_a_reason_only(admin_client, evidence, reason):
+    rater = evidence.showing.rater
+    admin_client.post(
+        reverse("admin:voting_rater_changelist"),
+        {"action": "exclude_raters", "_selected_action": [rater.pk], "reason": reason},
+    )
+    rater = Rater.objects.get(pk=rater.pk)
+    assert rater.excluded_reason == reason
+    assert Ballot.objects.filter(holder__rater=rater).exists() == (reason == "")
