@@ -12,6 +12,7 @@ import atexit
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -173,7 +174,7 @@ def _wait_for(server: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 def _stop(server: "subprocess.Popen[bytes]", folder: Path) -> None:
-    server.terminate()
+    server.send_signal(signal.SIGINT)  # fast: whatever is still running is broken off
     try:
         server.wait(10)
     except subprocess.TimeoutExpired:
