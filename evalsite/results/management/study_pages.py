@@ -1,8 +1,8 @@
 """What `manage.py study` shows in a terminal: a few calm tables, and progress while painting."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -191,9 +191,6 @@ class PaintingPage:
         painted = system.ready - self.first[system.key]
         if painted > 0 and system.pending and minutes > 0:
             rate = painted / minutes
-            left = system.pending / rate * 60
-            parts += [
-                f"{rate:.0f} a minute",
-                f"{time.strftime('%H:%M:%S', time.gmtime(left))} left",
-            ]
+            left = timedelta(minutes=round(system.pending / rate, 1))
+            parts += [f"{rate:.0f} a minute", f"{left} left"]
         return "   ".join(parts)
