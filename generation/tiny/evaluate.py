@@ -147,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         steps: evaluate(pipeline, asks, steps=steps, guidance=options.guidance)
         for steps in options.steps
     }
-    _print(found, f"{options.folder.name}, {len(asks)} held-out prompts, {options.guidance=}")
+    _print(
+        found, f"{options.folder.name}, {len(asks)} held-out prompts, guidance {options.guidance}"
+    )
     if options.sheet:
         prompts = [describe(asked) for asked in asks[:12]]
         rows = [

@@ -43,7 +43,7 @@ def train(bench: stages.Bench, plan: stages.Plan, out: Path) -> None:
     data = stages.make_latents(bench, plan, vae, tokenizer)
     unet = stages.train_teacher(bench, plan, data, vae.config.scaling_factor, encoder)
     vae = stages.tune_decoder(bench, plan, vae)
-    export(out, vae, encoder, tokenizer, unet)
+    export(out, vae, encoder, unet)
     bench.progress.console.print(f"wrote {out}")
 
 
