@@ -41,8 +41,9 @@ export class Outbox extends EventTarget {
     return this.#line.dataset.token;
   }
 
-  holds(code) {
-    return this.#items.some((item) => item.code === code);
+  /** The showings whose answers wait here. */
+  get codes() {
+    return this.#items.map((item) => item.code);
   }
 
   add(code, url, fields) {

@@ -17,7 +17,7 @@ const help = document.querySelector("#help");
 const undo = document.querySelector("#undo");
 const outbox = new Outbox(document.querySelector("#outbox"));
 
-const seen = new Set(); // codes of the showings that this page has had
+const seen = new Set(); // codes of the showings that have been here: none comes twice
 const ready = []; // pairs whose pictures are on their way or decoded
 let shown = null;
 let last = null; // the pair of the last vote, while it may be taken back
@@ -114,7 +114,7 @@ async function fill() {
 
 function keep(article) {
   const code = article.dataset.code;
-  if (seen.has(code) || outbox.holds(code)) return;
+  if (seen.has(code)) return;
   seen.add(code);
   ready.push(article);
   decoded(article).catch(() => {}); // told when it is shown
@@ -170,11 +170,8 @@ document.querySelector("[data-opens=help]").addEventListener("click", (event) =>
 // Start: answers left over from an earlier visit go first.
 
 const first = place.querySelector(".pair");
-if (outbox.holds(first.dataset.code)) {
-  show(null);
-} else {
-  seen.add(first.dataset.code);
-  show(first);
-}
+const leftOver = new Set(outbox.codes);
+for (const code of [...leftOver, first.dataset.code]) seen.add(code);
+show(leftOver.has(first.dataset.code) ? null : first);
 outbox.send();
 fill();

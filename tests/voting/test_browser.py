@@ -1,0 +1,371 @@
+"""The rater's pages in a real browser: keys, clicks, timing, a lost connection, access.
+
+EVALSITE_SCREENSHOTS=FOLDER keeps pictures of the pages.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+
+from evalsite.studies.models import Study
+from evalsite.voting import queries, services
+from evalsite.voting.models import Flag, Rater, Vote
+from tests import world
+
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+SIZES = {"desktop": DESKTOP, "phone": PHONE}
+Variant = tuple[Literal["desktop", "phone"], Literal["light", "dark"]]
+FEW: list[Variant] = [("desktop", "light"), ("phone", "dark")]
+VARIANTS: list[Variant] = [*FEW, ("desktop", "dark"), ("phone", "light")]
+AXE = Axe()
+PATIENCE_S = 30  # for a busy machine; a passing test never waits that long
+expect.set_options(timeout=PATIENCE_S * 1000)
+SCREENSHOTS = os.environ.get("EVALSITE_SCREENSHOTS", "")
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    opened = browser.new_context(viewport=DESKTOP)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+def walk_in(page: Page, site: Any, study: Study) -> None:
+    """Consent, read the instructions, and ask for the first pair."""
+    page.goto(f"{site.url}/s/{study.code}/")
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("link", name="Show the first pair").click()
+
+
+def enter(page: Page, site: Any, study: Study) -> None:
+    """The short way: as somebody who consented before, by their own link."""
+    pictures: list[str] = []
+    page.on("requestfinished", lambda request: pictures.append(request.url))
+    page.goto(f"{site.url}/r/{world.rater(study).code}")
+    wait_for_pair(page, "1 of")
+    # The pair behind it has been fetched, pictures and all.
+    until(page, lambda: len([url for url in pictures if re.search("/(left|right)$", url)]) == 4)
+
+
+def wait_for_pair(page: Page, progress: str) -> None:
+    """The pair is on the screen, and it has been there long enough to be answered."""
+    expect(page.locator("#progress")).to_contain_text(progress)
+    expect(page.locator(".pair:not(.pending)")).to_be_visible()
+    page.wait_for_timeout(450)
+
+
+def picture_of(page: Page, name: str) -> None:
+    if SCREENSHOTS:
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+def until(page: Page, true: Callable[[], bool]) -> None:
+    """Wait for something that only the server knows."""
+    for _ in range(PATIENCE_S * 20):
+        if true():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"waited {PATIENCE_S} seconds in vain")
+
+
+def test_a_rater_reads_the_question_and_votes_by_key_and_by_click_to_the_end(live_server, page):
+    study = world.open_study(
+        n_prompts=3, criteria=("image_quality", "prompt_following"), tie_policy="ALLOWED"
+    )
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    loads: list[str] = []
+    walk_in(page, live_server, study)
+    wait_for_pair(page, "1 of 6")
+    page.on("framenavigated", lambda frame: loads.append(frame.url))
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Which image .*\\?$"))
+    expect(page.locator("#prompt")).to_have_text(re.compile(r"prompt number \d"))
+    picture_of(page, "pair")
+    acts: list[Callable[[], None]] = [
+        lambda: page.keyboard.press("ArrowLeft"),
+        lambda: page.get_by_role("button", name="Left").click(),
+        lambda: page.keyboard.press("ArrowDown"),
+        lambda: page.keyboard.press("ArrowRight"),
+        lambda: page.get_by_role("button", name="Right").click(),
+        lambda: page.get_by_role("button", name="No preference").click(),
+    ]
+    for number, act in enumerate(acts, 1):
+        wait_for_pair(page, f"{number} of 6")
+        act()
+    expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+    assert list(Vote.objects.order_by("pk").values_list("choice", flat=True)) == [
+        "LEFT", "LEFT", "TIE", "RIGHT", "RIGHT", "TIE",
+    ]  # fmt: skip
+    assert queries.counted_votes(study).count() == 6
+    assert Vote.objects.first().screen == {"width": 1280, "height": 800, "ratio": 1, "image": 64}
+    assert len(loads) == 1, "one page from the first pair to the last"
+    assert not errors
+
+
+def test_both_pictures_appear_in_one_frame(live_server, page):
+    study = world.open_study()
+    slow: list[Route] = []
+    page.route(re.compile("/right$"), lambda route: slow.append(route))
+    page.goto(f"{live_server.url}/r/{world.rater(study).code}", wait_until="commit")
+    expect(page.locator("#left-image")).to_have_js_property("complete", True)
+    page.wait_for_timeout(300)
+    expect(page.locator("#left-image")).not_to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    for route in slow:
+        route.continue_()
+    expect(page.locator("#left-image")).to_be_visible()
+    expect(page.locator("#right-image")).to_be_visible()
+    assert not Vote.objects.exists(), "nobody can answer what they have not seen"
+
+
+def test_an_answer_sooner_than_400_ms_was_meant_for_the_pair_before(live_server, page):
+    study = world.open_study(n_prompts=3)
+    page.clock.install()
+    enter(page, live_server, study)
+    page.clock.pause_at(datetime.now() + timedelta(hours=1))
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#progress")).to_have_text("2 of 3")
+    expect(page.locator(".pair:not(.pending)")).to_be_visible()
+    page.clock.run_for(350)
+    page.keyboard.press("ArrowRight")
+    page.clock.run_for(100)
+    page.keyboard.press("ArrowLeft")
+    until(page, lambda: Vote.objects.count() == 2)
+    assert set(Vote.objects.values_list("choice", flat=True)) == {"LEFT"}
+
+
+def test_a_held_key_answers_once(live_server, page):
+    study = world.open_study(n_prompts=3)
+    enter(page, live_server, study)
+    page.keyboard.down("ArrowRight")
+    wait_for_pair(page, "2 of 3")
+    for _ in range(5):
+        page.keyboard.down("ArrowRight")  # held: the browser repeats it
+    page.keyboard.up("ArrowRight")
+    until(page, lambda: Vote.objects.count() == 1)
+    page.keyboard.press("ArrowLeft")
+    wait_for_pair(page, "3 of 3")
+    until(page, lambda: Vote.objects.count() == 2)
+    assert list(Vote.objects.order_by("pk").values_list("choice", flat=True)) == ["RIGHT", "LEFT"]
+
+
+def test_answers_given_offline_are_kept_and_sent_in_order(live_server, context, page):
+    study = world.open_study(n_prompts=4)
+    enter(page, live_server, study)
+    expect(page.locator("#outbox")).to_have_text("")
+    context.set_offline(True)
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#outbox")).to_have_text("Offline (1 waiting)")
+    wait_for_pair(page, "2 of 4")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#outbox")).to_have_text("Offline (2 waiting)")
+    expect(page.get_by_text("next pair is on its way")).to_be_visible()
+    assert not Vote.objects.exists()
+    picture_of(page, "offline")
+    context.set_offline(False)
+    wait_for_pair(page, "3 of 4")
+    expect(page.locator("#outbox")).to_have_text("Saved")
+    assert list(Vote.objects.order_by("pk").values_list("choice", flat=True)) == ["LEFT", "RIGHT"]
+    assert page.evaluate("localStorage.length") == 0
+
+
+def test_an_answer_outlives_the_closed_tab(live_server, context, page):
+    study = world.open_study(n_prompts=3)
+    enter(page, live_server, study)
+    page.route(re.compile("/vote$"), lambda route: route.abort())
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#outbox")).to_have_text("Offline (1 waiting)")
+    page.close()
+    assert not Vote.objects.exists()
+    again = context.new_page()
+    again.goto(f"{live_server.url}/s/{study.code}/")
+    wait_for_pair(again, "2 of 3")
+    expect(again.locator("#outbox")).to_have_text("Saved")
+    assert Vote.objects.get().choice == "LEFT"
+
+
+def test_a_busy_server_is_asked_again_after_the_time_it_names(live_server, page):
+    study = world.open_study()
+    enter(page, live_server, study)
+    tries: list[float] = []
+
+    def busy_once(route: Route) -> None:
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            route.fulfill(status=503, headers={"Retry-After": "2"}, body="busy")
+        else:
+            route.continue_()
+
+    page.route(re.compile("/vote$"), busy_once)
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#outbox")).to_have_text("Saving")
+    wait_for_pair(page, "2 of 2")
+    expect(page.locator("#outbox")).to_have_text("Saved")
+    assert len(tries) == 2
+    assert tries[1] - tries[0] >= 2
+    assert Vote.objects.count() == 1
+
+
+def test_an_answer_finds_its_way_after_the_cookies_are_gone(live_server, context, page):
+    study = world.open_study(n_prompts=3)
+    enter(page, live_server, study)
+    context.clear_cookies()
+    page.keyboard.press("ArrowRight")
+    wait_for_pair(page, "2 of 3")
+    expect(page.locator("#outbox")).to_have_text("Saved")
+    assert Vote.objects.get().choice == "RIGHT"
+    assert Rater.objects.count() == 1
+
+
+def test_the_last_answer_can_be_taken_back_once(live_server, page):
+    study = world.open_study(n_prompts=3)
+    enter(page, live_server, study)
+    expect(page.get_by_role("button", name="Undo")).to_be_hidden()
+    page.keyboard.press("ArrowLeft")
+    wait_for_pair(page, "2 of 3")
+    page.keyboard.press("Backspace")
+    wait_for_pair(page, "1 of 3")
+    expect(page.get_by_role("button", name="Undo")).to_be_hidden()
+    page.keyboard.press("ArrowRight")
+    wait_for_pair(page, "2 of 3")
+    until(page, lambda: Vote.objects.count() == 2)
+    assert list(queries.counted_votes(study).values_list("take", "choice")) == [(2, "RIGHT")]
+
+
+def test_a_pair_that_cannot_be_judged_is_passed_over(live_server, page):
+    study = world.open_study()
+    enter(page, live_server, study)
+    before = page.locator(".pair").get_attribute("data-code")
+    page.get_by_text("I cannot judge this pair").click()
+    page.get_by_role("button", name="It is offensive").click()
+    until(page, lambda: Flag.objects.count() == 1)
+    assert Flag.objects.get().showing.code == before
+    expect(page.locator(".pair:not(.pending)")).not_to_have_attribute("data-code", str(before))
+    assert not Vote.objects.exists()
+
+
+def test_a_picture_that_does_not_load_says_so_and_can_be_tried_again(live_server, page):
+    study = world.open_study()
+    page.route(re.compile("/left$"), lambda route: route.abort())
+    page.goto(f"{live_server.url}/r/{world.rater(study).code}")
+    expect(page.get_by_text("The pictures have not loaded.")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.unroute(re.compile("/left$"))
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#left-image")).to_be_visible()
+    expect(page.locator(".trouble")).to_be_hidden()
+    assert not Vote.objects.exists()
+
+
+@pytest.mark.parametrize(("act", "words"), [("pause", "taking a break"), ("close", "has ended")])
+def test_a_study_that_stops_says_so_after_the_answer(live_server, page, act, words):
+    study = world.open_study(n_prompts=4)
+    enter(page, live_server, study)
+    {"pause": services.pause_study, "close": services.close_study}[act](study=study, at=world.NOON)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name=words)).to_be_visible()
+    assert Vote.objects.count() == 1
+
+
+def test_the_back_button_finds_the_pair_that_is_still_open(live_server, page):
+    study = world.open_study(n_prompts=3)
+    enter(page, live_server, study)
+    page.keyboard.press("ArrowLeft")
+    wait_for_pair(page, "2 of 3")
+    until(page, lambda: Vote.objects.count() == 1)
+    page.goto(f"{live_server.url}/s/{study.code}/instructions")
+    page.go_back()
+    wait_for_pair(page, "2 of 3")
+    assert Vote.objects.count() == 1
+
+
+def test_without_a_script_the_same_page_is_a_plain_form(live_server, browser):
+    study = world.open_study()
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    walk_in(page, live_server, study)
+    for _ in range(2):
+        expect(page.locator("#left-image")).to_be_visible()
+        expect(page.locator("#right-image")).to_be_visible()
+        page.get_by_role("button", name="Right").click()
+    expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+    assert queries.counted_votes(study).count() == 2
+    context.close()
+
+
+def test_pictures_share_one_box_and_are_never_enlarged(live_server, page):
+    study = world.open_study()
+    enter(page, live_server, study)
+    for size in (DESKTOP, {"width": 1024, "height": 400}, PHONE, {"width": 320, "height": 480}):
+        page.set_viewport_size(size)
+        left, right = (page.locator(f"#{side}-image").bounding_box() for side in ("left", "right"))
+        assert (left["width"], left["height"]) == (right["width"], right["height"])
+        assert left["width"] <= 64
+        if size["width"] > size["height"]:
+            assert left["x"] + left["width"] <= right["x"]
+        else:
+            assert left["y"] + left["height"] <= right["y"]
+
+
+def test_left_stays_left_in_a_right_to_left_page(live_server, page):
+    study = world.open_study()
+    enter(page, live_server, study)
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    left, right = (page.locator(f"#{side}-image").bounding_box() for side in ("left", "right"))
+    assert left["x"] < right["x"]
+    buttons = [page.get_by_role("button", name=name).bounding_box() for name in ("Left", "Right")]
+    assert buttons[0]["x"] < buttons[1]["x"]
+
+
+def test_no_barrier_that_axe_can_find(live_server, browser):
+    study = world.open_study(n_prompts=3, tie_policy="ALLOWED")
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{live_server.url}/s/{study.code}/")
+    check_access(page, "landing")
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Start").click()
+    check_access(page, "instructions", FEW)
+    page.get_by_role("link", name="Show the first pair").click()
+    wait_for_pair(page, "1 of 3")
+    page.keyboard.press("ArrowLeft")
+    wait_for_pair(page, "2 of 3")
+    picture_of(page, "pair")
+    page.get_by_text("I cannot judge this pair").click()
+    check_access(page, "pair")
+    page.keyboard.press("?")
+    check_access(page, "help", FEW)
+    services.pause_study(study=study, at=world.NOON)
+    page.goto(f"{live_server.url}/s/{study.code}/next")
+    check_access(page, "paused", FEW)
+    context.close()
+
+
+def check_access(page: Page, name: str, variants: Sequence[Variant] = VARIANTS) -> None:
+    for device, scheme in variants:
+        page.set_viewport_size(SIZES[device])
+        page.emulate_media(color_scheme=scheme)
+        picture_of(page, f"{name}-{device}-{scheme}")
+        found = AXE.run(page)
+        assert found.violations_count == 0, f"{name}\n{found.generate_report()}"
+        sideways = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not sideways, f"{name} scrolls sideways on a {device}"

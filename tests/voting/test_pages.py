@@ -1,0 +1,563 @@
+"""The rater's pages, through Django's own client: what a person with a browser would meet."""
+
+import hashlib
+import html
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.http import HttpResponse
+from django.test import Client
+from django.utils import timezone
+
+from evalsite.studies.models import Criterion, Study, System
+from evalsite.voting import queries, services
+from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
+from tests import world
+
+pytestmark = pytest.mark.django_db
+
+
+def visit(client: Client, address: str, status: int = 200) -> str:
+    page = client.get(address)
+    assert page.status_code == status
+    return page.content.decode()
+
+
+def enter(client: Client, study: Study) -> Rater:
+    """Consent as a person does, by the form on the landing page."""
+    landing = visit(client, f"/s/{study.code}/")
+    version = re.search(r'name="version" value="(\w+)"', landing)
+    assert version is not None
+    client.post(f"/s/{study.code}/", {"version": version[1], "agree": "on"})
+    return Rater.objects.filter(study=study).latest("pk")
+
+
+def pair_on(page: str) -> Showing:
+    form = re.search(r'action="/b/([\w-]+)/vote"', page)
+    assert form is not None, text_of(page)
+    return Showing.objects.get(code=form[1])
+
+
+def next_showing(client: Client, study: Study) -> Showing:
+    return pair_on(visit(client, f"/s/{study.code}/next"))
+
+
+def answer(client: Client, showing: Showing, choice: str = "LEFT", **fields: str) -> HttpResponse:
+    sent = {"take": "1", "choice": choice, "response_ms": "1200"} | fields
+    return client.post(f"/b/{showing.code}/vote", sent)
+
+
+def text_of(page: str) -> str:
+    """The words of the page's main part, without its markup."""
+    main = re.search(r"<main.*</main>", page, re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", main[0] if main else page)).split())
+
+
+# Coming in
+
+
+def test_landing_shows_the_consent_and_enrols_nobody(client):
+    study = world.open_study(title="A calm study")
+    page = visit(client, f"/s/{study.code}/")
+    assert "A calm study" in page
+    assert "Taking part is voluntary" in text_of(page)
+    assert not Rater.objects.exists()
+
+
+def test_no_consent_no_rater(client):
+    study = world.open_study()
+    page = client.post(f"/s/{study.code}/", {"version": "x" * 64})
+    assert page.status_code == 400
+    assert "Please tick the box" in page.content.decode()
+    assert not Rater.objects.exists()
+
+
+def test_consent_is_to_the_words_that_were_shown(client):
+    study = world.open_study(consent="We keep your answers for ever.")
+    page = visit(client, f"/s/{study.code}/")
+    assert "We keep your answers for ever." in page
+    assert "voluntary" not in page
+    rater = enter(client, study)
+    assert rater.consent_version == hashlib.sha256(study.consent.encode()).hexdigest()
+    assert rater.consented_at is not None
+
+
+def test_consent_to_other_words_is_asked_again(client):
+    study = world.open_study(consent="We keep your answers for ever.")
+    old = hashlib.sha256(b"We delete your answers tomorrow.").hexdigest()
+    page = client.post(f"/s/{study.code}/", {"version": old, "agree": "on"})
+    assert page.status_code == 400
+    assert "has changed" in page.content.decode()
+    assert not Rater.objects.exists()
+
+
+def test_after_consent_come_instructions_and_then_the_pair(client):
+    study = world.open_study()
+    enter(client, study)
+    page = visit(client, f"/s/{study.code}/instructions")
+    assert f'id="start" href="/s/{study.code}/next"' in page
+    assert len(text_of(page).split()) < 120
+    next_showing(client, study)
+
+
+def test_landing_leads_a_known_browser_straight_on(client):
+    study = world.open_study()
+    enter(client, study)
+    assert client.get(f"/s/{study.code}/").headers["Location"] == f"/s/{study.code}/next"
+    assert Rater.objects.count() == 1
+
+
+def test_a_stranger_is_led_to_the_landing_page(client):
+    study = world.open_study()
+    for page in ("next", "instructions"):
+        answer = client.get(f"/s/{study.code}/{page}")
+        assert (answer.status_code, answer.headers["Location"]) == (302, f"/s/{study.code}/")
+    assert not Showing.objects.exists()
+
+
+def test_a_draft_does_not_exist(client):
+    assert "Nothing here" in visit(client, f"/s/{world.study().code}/", 404)
+
+
+def test_the_link_of_a_rater_leads_back_from_another_device(client):
+    study = world.open_study()
+    rater = enter(client, study)
+    before = next_showing(client, study)
+    page = visit(client, f"/s/{study.code}/next")
+    assert f"http://testserver/r/{rater.code}" in page
+    elsewhere = Client()
+    assert elsewhere.get(f"/r/{rater.code}").headers["Location"] == f"/s/{study.code}/next"
+    assert next_showing(elsewhere, study) == before
+
+
+def test_one_browser_takes_part_in_two_studies(client):
+    one, other = world.open_study(), world.open_study()
+    enter(client, one)
+    first = next_showing(client, one)
+    enter(client, other)
+    second = next_showing(client, other)
+    assert answer(client, first).status_code == 302
+    assert answer(client, second).status_code == 302
+    assert set(Vote.objects.values_list("showing", flat=True)) == {first.pk, second.pk}
+
+
+# Looking
+
+
+def test_the_pair_shows_question_prompt_and_progress(client):
+    study = world.open_study(n_prompts=3)
+    enter(client, study)
+    page = visit(client, f"/s/{study.code}/next")
+    showing = pair_on(page)
+    assert showing.criterion.question in page
+    assert re.search(r'id="prompt"[^>]*>prompt number \d<', page)
+    assert "1 of 3" in text_of(page)
+    answer(client, showing)
+    assert "2 of 3" in text_of(visit(client, f"/s/{study.code}/next"))
+
+
+def test_the_prompt_is_hidden_where_the_criterion_hides_it(client):
+    study = world.open_study()
+    Criterion.objects.filter(study=study).update(show_prompt=False)
+    enter(client, study)
+    assert "prompt number" not in visit(client, f"/s/{study.code}/next")
+
+
+def test_each_side_is_the_file_of_the_entry_that_stands_there(client):
+    study = world.open_study(n_prompts=4)
+    enter(client, study)
+    seen = set()
+    while showing := services.lease_ballot(rater=Rater.objects.get(), at=timezone.now()):
+        pair = showing.comparison
+        left, right = (pair.first, pair.second)[:: 1 if showing.first_on_left else -1]
+        for side, entry in (("left", left), ("right", right)):
+            shown = client.get(f"/b/{showing.code}/{side}").content
+            assert shown == entry.display.open().read()
+        seen.add(showing.first_on_left)
+        answer(client, showing)
+    assert seen == {True, False}
+
+
+def test_both_pictures_come_with_the_same_headers_and_no_name(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    left, right = (client.get(f"/b/{showing.code}/{side}").headers for side in ("left", "right"))
+    telling = {"Content-Disposition", "ETag", "Last-Modified", "Location", "Set-Cookie"}
+    assert not telling & set(left)
+    assert left["Content-Type"] == "image/png"
+    assert left["Cache-Control"] == "private, max-age=600"
+    assert {**left, "Content-Length": ""} == {**right, "Content-Length": ""}
+
+
+def test_a_file_lost_from_the_storage_is_a_plain_404(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    showing.comparison.first.display.delete(save=False)
+    side = "left" if showing.first_on_left else "right"
+    page = visit(client, f"/b/{showing.code}/{side}", 404)
+    assert "display/" not in page
+
+
+@pytest.mark.parametrize("enrolled", [True, False])
+def test_a_stranger_reaches_nothing_of_a_showing(client, enrolled):
+    study = world.open_study()
+    showing = world.showing(world.rater(study))
+    if enrolled:
+        enter(client, study)
+    assert client.get(f"/b/{showing.code}/left").status_code == 404
+    assert client.get(f"/b/{showing.code}/right").status_code == 404
+    assert answer(client, showing).status_code == 404
+    assert client.post(f"/b/{showing.code}/flag", {"reason": "OTHER"}).status_code == 404
+    assert not Vote.objects.exists()
+    assert not Flag.objects.exists()
+
+
+def test_pairs_ahead_are_two_at_most_oldest_first(client):
+    study = world.open_study(n_prompts=4)
+    enter(client, study)
+    first = next_showing(client, study)
+    page = client.post(f"/s/{study.code}/ahead").content.decode()
+    codes = re.findall(r'data-code="([\w-]+)"', page)
+    assert len(codes) == 2
+    assert codes[0] == first.code
+    assert re.findall(r'id="progress">([^<]+)<', page) == ["1 of 4", "2 of 4"]
+    assert Ballot.objects.filter(holder__isnull=False).count() == 2
+
+
+def test_no_pairs_ahead_for_a_stranger_or_in_a_pause(client):
+    study = world.open_study()
+    assert client.post(f"/s/{study.code}/ahead").status_code == 404
+    enter(client, study)
+    services.pause_study(study=study, at=timezone.now())
+    page = client.post(f"/s/{study.code}/ahead")
+    assert (page.status_code, page.content.strip()) == (200, b"")
+
+
+# Answering
+
+
+def test_a_plain_form_leads_to_the_end(client):
+    study = world.open_study(n_prompts=3, criteria=("prompt_following", "image_quality"))
+    rater = enter(client, study)
+    for _ in range(6):
+        done = answer(client, next_showing(client, study), "RIGHT")
+        assert (done.status_code, done.headers["Location"]) == (302, f"/s/{study.code}/next")
+    page = visit(client, f"/s/{study.code}/next")
+    assert "Thank you" in page
+    assert 'id="vote"' not in page
+    assert queries.counted_votes(study).count() == 6
+    rater.refresh_from_db()
+    assert rater.finished_at is not None
+
+
+def test_a_vote_keeps_time_and_screen(client):
+    study = world.open_study()
+    enter(client, study)
+    answer(
+        client,
+        next_showing(client, study),
+        screen_width="390",
+        screen_height="844",
+        screen_ratio="2.625",
+        screen_image="286",
+    )
+    vote = Vote.objects.get()
+    assert vote.response_ms == 1200
+    assert vote.screen == {"width": 390, "height": 844, "ratio": 2.625, "image": 286}
+
+
+def test_odd_facts_about_a_screen_cost_nobody_a_vote(client):
+    study = world.open_study()
+    enter(client, study)
+    answer(client, next_showing(client, study), screen_width="-1", screen_ratio="inf")
+    assert Vote.objects.get().screen == {}
+
+
+def test_without_a_script_the_time_runs_from_the_lease(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    Showing.objects.filter(pk=showing.pk).update(leased_at=timezone.now() - timedelta(seconds=9))
+    answer(client, showing, response_ms="")
+    assert 9_000 <= Vote.objects.get().response_ms < 12_000
+
+
+def test_first_answer_stands(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    assert answer(client, showing, "LEFT").status_code == 302
+    assert answer(client, showing, "RIGHT").status_code == 302
+    assert Vote.objects.get().choice == "LEFT"
+
+
+def test_a_forced_choice_refuses_a_tie_and_asks_again(client):
+    study = world.open_study()
+    enter(client, study)
+    page = visit(client, f"/s/{study.code}/next")
+    assert 'value="TIE"' not in page
+    again = answer(client, pair_on(page), "TIE")
+    assert again.status_code == 400
+    assert "asks for the left or the right picture" in again.content.decode()
+    assert pair_on(again.content.decode()) == pair_on(page)
+    assert not Vote.objects.exists()
+
+
+def test_no_preference_is_an_answer_where_it_is_allowed(client):
+    study = world.open_study(tie_policy="ALLOWED")
+    enter(client, study)
+    page = visit(client, f"/s/{study.code}/next")
+    assert 'value="TIE"' in page
+    answer(client, pair_on(page), "TIE")
+    assert Vote.objects.get().choice == "TIE"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"choice": "BOTH"}, {"choice": ""}, {"take": "3"}, {"response_ms": "soon"}]
+)
+def test_a_bad_answer_is_refused_and_loses_nothing(client, fields):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    assert answer(client, showing, **fields).status_code == 400
+    assert not Vote.objects.exists()
+    assert next_showing(client, study) == showing
+
+
+def test_only_the_last_answer_can_be_taken_back(client):
+    study = world.open_study(n_prompts=3)
+    enter(client, study)
+    early = next_showing(client, study)
+    answer(client, early)
+    last = next_showing(client, study)
+    answer(client, last)
+    assert answer(client, last, "RIGHT", take="2").status_code == 302
+    assert answer(client, early, "RIGHT", take="2").status_code == 400
+    assert list(queries.counted_votes(study).order_by("pk").values_list("choice", flat=True)) == [
+        "LEFT",
+        "RIGHT",
+    ]
+
+
+def test_a_script_is_told_that_the_answer_is_stored(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    as_json = {"Accept": "application/json"}
+    sent = {"take": "1", "choice": "TIE"}
+    refused = client.post(f"/b/{showing.code}/vote", sent, headers=as_json)
+    assert refused.status_code == 400
+    assert list(refused.json()["errors"]) == ["choice"]
+    stored = client.post(f"/b/{showing.code}/vote", sent | {"choice": "LEFT"}, headers=as_json)
+    assert stored.json() == {"stored": True, "open": True}
+    services.close_study(study=study, at=timezone.now())
+    again = client.post(f"/b/{showing.code}/vote", sent | {"choice": "LEFT"}, headers=as_json)
+    assert again.json() == {"stored": True, "open": False}
+
+
+def test_a_pair_that_cannot_be_judged_is_passed_over(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    assert client.post(f"/b/{showing.code}/flag", {"reason": "BORING"}).status_code == 400
+    assert client.post(f"/b/{showing.code}/flag", {"reason": "MISSING"}).status_code == 302
+    assert Flag.objects.get().showing == showing
+    assert next_showing(client, study) != showing
+
+
+def test_a_flag_after_the_vote_changes_nothing(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    answer(client, showing)
+    assert client.post(f"/b/{showing.code}/flag", {"reason": "OTHER"}).status_code == 302
+    assert not Flag.objects.exists()
+    assert queries.counted_votes(study).count() == 1
+
+
+def test_state_changes_by_post_only(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    for address in (f"/b/{showing.code}/vote", f"/b/{showing.code}/flag", f"/s/{study.code}/ahead"):
+        assert client.get(address).status_code == 405
+
+
+def test_an_answer_from_a_foreign_page_is_refused():
+    study = world.open_study()
+    client = Client(enforce_csrf_checks=True)
+    page = client.post(f"/s/{study.code}/", {"agree": "on"})
+    assert page.status_code == 403
+    assert "open your link again" in page.content.decode()
+
+
+# Pauses and ends
+
+
+def test_a_pause_says_so_and_shows_the_way_back(client):
+    study = world.open_study()
+    rater = enter(client, study)
+    services.pause_study(study=study, at=timezone.now())
+    page = visit(client, f"/s/{study.code}/next")
+    assert "taking a break" in page
+    assert f"/r/{rater.code}" in page
+    assert "taking a break" in visit(Client(), f"/s/{study.code}/")
+
+
+def test_a_late_answer_is_kept_and_the_end_is_shown(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    services.close_study(study=study, at=timezone.now())
+    assert answer(client, showing).status_code == 302
+    assert Vote.objects.count() == 1
+    assert queries.counted_votes(study).count() == 0
+    assert "has ended" in visit(client, f"/s/{study.code}/next")
+    assert "has ended" in visit(Client(), f"/s/{study.code}/")
+
+
+def test_consent_given_too_late_enrols_nobody(client):
+    study = world.open_study()
+    page = visit(client, f"/s/{study.code}/")
+    version = re.search(r'name="version" value="(\w+)"', page)[1]
+    services.close_study(study=study, at=timezone.now())
+    client.post(f"/s/{study.code}/", {"version": version, "agree": "on"})
+    assert not Rater.objects.exists()
+
+
+def test_whoever_comes_while_others_hold_the_last_pairs_may_try_again(client):
+    study = world.open_study(n_prompts=1)
+    enter(client, study)
+    other = world.showing(world.rater(study), at=timezone.now())
+    assert "Nothing to compare just now" in visit(client, f"/s/{study.code}/next")
+    world.vote(other, at=timezone.now())
+    assert "Thank you" in visit(client, f"/s/{study.code}/next")
+
+
+def test_an_excluded_rater_is_thanked(client):
+    study = world.open_study()
+    rater = enter(client, study)
+    services.exclude_rater(rater=rater, reason="too fast", at=timezone.now())
+    page = visit(client, f"/s/{study.code}/next")
+    assert "Thank you" in page
+    assert "too fast" not in page
+
+
+# Trouble
+
+
+def test_while_the_database_is_away_the_answer_is_503(client):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+
+    def away(execute, sql, params, many, context):
+        raise OperationalError("server closed the connection")
+
+    with connection.execute_wrapper(away):
+        replies = [
+            client.get(f"/s/{study.code}/"),
+            client.get(f"/s/{study.code}/next"),
+            client.get(f"/b/{showing.code}/left"),
+            client.post(f"/s/{study.code}/ahead"),
+            answer(client, showing),
+        ]
+    for reply in replies:
+        assert reply.status_code == 503
+        assert int(reply.headers["Retry-After"]) > 0
+        assert b"server closed" not in reply.content
+    assert not Vote.objects.exists()
+    assert answer(client, showing).status_code == 302
+
+
+def test_an_error_page_names_nothing(client):
+    study = world.open_study()
+    enter(client, study)
+    client.raise_request_exception = False
+
+    def broken(execute, sql, params, many, context):
+        raise RuntimeError("system-0 went wrong")
+
+    with connection.execute_wrapper(broken):
+        page = client.get(f"/s/{study.code}/next")
+    assert page.status_code == 500
+    assert b"Something went wrong" in page.content
+    assert b"system-0" not in page.content
+
+
+# What every page keeps
+
+
+def _pages(client: Client) -> dict[str, HttpResponse]:
+    study = world.open_study(n_prompts=1, tie_policy="ALLOWED", votes_per_comparison=2)
+    pages = {"landing": client.get(f"/s/{study.code}/")}
+    enter(client, study)
+    pages["instructions"] = client.get(f"/s/{study.code}/instructions")
+    pages["pair"] = client.get(f"/s/{study.code}/next")
+    pages["ahead"] = client.post(f"/s/{study.code}/ahead")
+    answer(client, pair_on(pages["pair"].content.decode()))
+    pages["thanks"] = client.get(f"/s/{study.code}/next")
+    services.pause_study(study=study, at=timezone.now())
+    pages["paused"] = client.get(f"/s/{study.code}/next")
+    pages["lost"] = client.get("/s/nowhere/")
+    return pages
+
+
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere(client):
+    for name, page in _pages(client).items():
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy, name
+        assert "unsafe" not in policy, name
+        content = page.content.decode()
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)", content), name
+        assert not re.search(r'(src|href|action)="(https?:)?//', content), name
+
+
+def test_pages_are_never_kept_by_a_cache(client):
+    for name, page in _pages(client).items():
+        if name != "lost":
+            assert "no-store" in page.headers["Cache-Control"], name
+
+
+def test_no_page_names_a_system_or_carries_an_id(client):
+    names = None
+    for page in _pages(client).values():
+        if names is None:
+            names = {field for row in System.objects.values_list("key", "label") for field in row}
+            names |= {Study.objects.get().slug}
+        content = page.content.decode()
+        assert not [name for name in names if name in content]
+
+
+def test_script_and_style_stay_small(client):
+    study = world.open_study()
+    enter(client, study)
+    page = visit(client, f"/s/{study.code}/next")
+    styles = re.findall(r'href="/static/(css/[\w.]+)"', page)
+    assert styles == ["css/base.css", "css/voting.css"]
+    folder = Path(settings.BASE_DIR) / "static"
+    scripts = ["js/pair.js", "js/outbox.js", "js/preload.js", "js/copy.js"]
+    assert sum((folder / name).stat().st_size for name in styles + scripts) < 60_000
+
+
+@pytest.mark.parametrize("n_prompts", [2, 9])
+def test_the_number_of_queries_does_not_grow_with_the_study(
+    client, n_prompts, django_assert_max_num_queries
+):
+    study = world.open_study(n_systems=3, n_prompts=n_prompts)
+    enter(client, study)
+    with django_assert_max_num_queries(25):
+        page = visit(client, f"/s/{study.code}/next")
+    showing = pair_on(page)
+    with django_assert_max_num_queries(2):
+        client.get(f"/b/{showing.code}/left")
+    with django_assert_max_num_queries(30):
+        client.post(f"/s/{study.code}/ahead")
+    with django_assert_max_num_queries(10):
+        answer(client, showing)
