@@ -143,6 +143,21 @@ def test_another_unet_replaces_the_checkpoint_s_own(painter, base, tiny_checkpoi
     assert np.abs(pixels(other, ["a cat"], [1]) - pixels(painter, ["a cat"], [1])).max() > 0
 
 
+def test_a_hub_repository_is_loaded_at_its_commit_from_the_cache(
+    painter, base, tiny_checkpoint, tmp_path, monkeypatch
+):
+    # Offline, as every test is: what is not in the cache at this commit cannot be loaded.
+    commit = "d" * 40
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    shutil.copytree(tiny_checkpoint, tmp_path / "models--org--name" / "snapshots" / commit)
+    hub = changed(base, checkpoint="org/name", revision=commit)
+    loaded = load(hub, tiny_checkpoint)
+    assert (pixels(loaded, ["a cat"], [1]) == pixels(painter, ["a cat"], [1])).all()
+    assert loaded.facts["revision"] == commit
+    with pytest.raises(OSError, match="org/name"):
+        load(changed(hub, revision="e" * 40), tiny_checkpoint)
+
+
 def test_pixels_that_overflow_are_an_error_and_not_a_black_image(base, tiny_checkpoint, tmp_path):
     from safetensors.torch import load_file, save_file
 
