@@ -22,7 +22,7 @@ def lock_study(pk: int) -> Study:
 def lock_rater(pk: int) -> tuple[Rater, Study]:
     """The rater, locked, and the study as it is after the wait."""
     rater = Rater.objects.select_for_update().get(pk=pk)
-    return rater, Study.objects.get(pk=rater.study_id)
+    return rater, Study.objects.defer("spec").get(pk=rater.study_id)  # every prompt is in it
 
 
 def lock_raters_of(study: Study) -> None:

@@ -11,9 +11,15 @@ from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
 def showings_of(*rater_codes: str) -> QuerySet[Showing]:
     """What was put before these raters (one person, a code for each study), with all that a
     page needs; nothing for nobody."""
-    return Showing.objects.filter(rater__code__in=rater_codes).select_related(
-        "rater__study", "criterion", "comparison__first__prompt", "comparison__second", "ballot"
+    related = (
+        "rater__study",
+        "criterion",
+        "comparison__first__prompt",
+        "comparison__second",
+        "ballot",
     )
+    showings = Showing.objects.filter(rater__code__in=rater_codes).select_related(*related)
+    return showings.defer("rater__study__spec")  # it holds every prompt, and no page needs it
 
 
 def counted_votes(study: Study, *, with_excluded: bool = False) -> QuerySet[Vote]:

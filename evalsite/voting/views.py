@@ -33,7 +33,7 @@ STOP_PAGES = {Study.State.PAUSED: "paused", Study.State.CLOSED: "closed"}
 def _get_rater(request: HttpRequest, study_code: str) -> Rater | None:
     """Who this browser is in this study."""
     code = request.session.get("raters", {}).get(study_code)
-    raters = Rater.objects.select_related("study")
+    raters = Rater.objects.select_related("study").defer("study__spec")
     return raters.filter(code=code, study__code=study_code).first() if code else None
 
 
@@ -90,7 +90,7 @@ def instructions(request: HttpRequest, code: str) -> HttpResponse:
 @require_GET
 def resume(request: HttpRequest, code: str) -> HttpResponse:
     """The rater's own link: back to where they were, on any device."""
-    rater = get_object_or_404(Rater.objects.select_related("study"), code=code)
+    rater = get_object_or_404(Rater.objects.select_related("study").defer("study__spec"), code=code)
     _remember(request, rater)
     return redirect("voting:next", rater.study.code)
 
