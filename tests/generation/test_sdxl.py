@@ -133,6 +133,9 @@ def test_explicit_timesteps_of_euler_ancestral_are_the_ones_taken():
     assert explicit.sigmas.tolist() == pytest.approx(spaced.sigmas.tolist(), rel=1e-6)
     explicit.set_timesteps(timesteps=[999, 899, 799, 699])
     assert explicit.timesteps.tolist() == [999, 899, 799, 699]
+    spaced.set_timesteps(10)  # the first four of ten trailing steps, and then the end
+    expected = [*spaced.sigmas[:4].tolist(), 0.0]
+    assert explicit.sigmas.tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_another_unet_replaces_the_checkpoint_s_own(painter, base, tiny_checkpoint, tmp_path):
