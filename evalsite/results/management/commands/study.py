@@ -49,7 +49,7 @@ REFUSALS = (
 )
 LOOK_EVERY = 1.0  # seconds
 NUDGE_EVERY = 30.0
-STALLED_AFTER = 20.0
+STALLED_AFTER = 60.0  # loading a model for the first time takes a while
 INTERRUPTED = 130  # exit status after Ctrl-C
 
 
