@@ -6,7 +6,6 @@ session holds, and does not exist for anybody else. Every change of state is a P
 """
 
 import logging
-import mimetypes
 from typing import Any
 
 from django.db.models.fields.files import FieldFile
@@ -17,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from evalsite.studies.display import CONTENT_TYPE
 from evalsite.studies.models import Study
 from evalsite.voting import queries, services
 from evalsite.voting.forms import ConsentForm, FlagForm, VoteForm, consent_text, consent_version
@@ -175,14 +175,13 @@ def picture(request: HttpRequest, code: str, side: str) -> HttpResponse:
     no date of the file.
     """
     file = _display_file(_get_own_showing(request, code), side)
-    kind, _ = mimetypes.guess_type(file.name or "")
     try:
         with file.open("rb") as opened:
             data = opened.read()
     except (FileNotFoundError, ValueError):
         logger.exception("Showing %s: its %s picture is not in the storage", code, side)
         raise Http404 from None
-    response = HttpResponse(data, content_type=kind or "application/octet-stream")
+    response = HttpResponse(data, content_type=CONTENT_TYPE)
     response.headers["Cache-Control"] = "private, max-age=600"
     return response
 

@@ -26,6 +26,8 @@ let leaving = false;
 let filling = false;
 let fillAgain = false;
 
+document.documentElement.classList.add("scripted"); // from here on, pictures wait to be revealed
+
 // Showing
 
 async function show(article) {

@@ -19,6 +19,7 @@ from evalsite.studies.models import Study
 from evalsite.voting import queries, services
 from evalsite.voting.models import Flag, Rater, Vote
 from tests import world
+from tests.voting.conftest import PATIENCE_S
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
@@ -27,8 +28,6 @@ Variant = tuple[Literal["desktop", "phone"], Literal["light", "dark"]]
 FEW: list[Variant] = [("desktop", "light"), ("phone", "dark")]
 VARIANTS: list[Variant] = [*FEW, ("desktop", "dark"), ("phone", "light")]
 AXE = Axe()
-PATIENCE_S = 30  # for a busy machine; a passing test never waits that long
-expect.set_options(timeout=PATIENCE_S * 1000)
 SCREENSHOTS = os.environ.get("EVALSITE_SCREENSHOTS", "")
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -189,7 +189,7 @@ def test_both_pictures_come_with_the_same_headers_and_no_name(client):
     left, right = (client.get(f"/b/{showing.code}/{side}").headers for side in ("left", "right"))
     telling = {"Content-Disposition", "ETag", "Last-Modified", "Location", "Set-Cookie"}
     assert not telling & set(left)
-    assert left["Content-Type"] == "image/png"
+    assert left["Content-Type"] == "image/webp"
     assert left["Cache-Control"] == "private, max-age=600"
     assert {**left, "Content-Length": ""} == {**right, "Content-Length": ""}
 
@@ -552,12 +552,12 @@ def test_the_number_of_queries_does_not_grow_with_the_study(
 ):
     study = world.open_study(n_systems=3, n_prompts=n_prompts)
     enter(client, study)
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(18):
         page = visit(client, f"/s/{study.code}/next")
     showing = pair_on(page)
     with django_assert_max_num_queries(2):
         client.get(f"/b/{showing.code}/left")
-    with django_assert_max_num_queries(30):
+    with django_assert_max_num_queries(19):
         client.post(f"/s/{study.code}/ahead")
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(9):
         answer(client, showing)
