@@ -187,7 +187,10 @@ def claim_images(
     claim = Claim(token, tuple(claimed))
     for image in claim.images:
         if image.attempts >= MAX_ATTEMPTS:
-            reason = f"The worker died {image.attempts} times while it painted this image."
+            reason = (
+                f"The worker died, or lost its database, {image.attempts} times while it painted "
+                "this image."
+            )
             store_failure(claim, image, reason=reason, at=at)
     return Claim(token, tuple(one for one in claim.images if one.attempts < MAX_ATTEMPTS))
 

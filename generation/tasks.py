@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_IN_BATCHES = 12  # a lease outlasts this many of the slowest batch seen
 LOADING_LEASE = timedelta(minutes=30)
+FIRST_LEASE = timedelta(minutes=15)  # sixteen images of a large model on a small card
 ENCODERS = 4  # threads: pictures are encoded while the next batch is painted
 
 # Shared with the child that is forked later. Raw, so that a child killed at the wrong moment
@@ -82,7 +83,12 @@ class Easel:
 
     @property
     def lease(self) -> timedelta:
-        """How long a claim holds: far longer than a batch, so that only the dead lose it."""
+        """How long a claim holds: far longer than a batch, so that only the dead lose it.
+
+        Nobody knows yet how long the first batch takes.
+        """
+        if not self.slowest_s:
+            return FIRST_LEASE
         return max(services.MIN_LEASE, timedelta(seconds=LEASE_IN_BATCHES * self.slowest_s))
 
 

@@ -157,7 +157,7 @@ def test_an_image_under_which_the_worker_died_three_times_has_failed():
         services.renew(held, held.images[:1], lease=MINUTE, at=NOON)
     assert [image.pk for image in claim(ids).images] == ids[1:]
     assert statuses(ids) == ["FAILED", "CLAIMED"]
-    assert "died 3 times" in Image.objects.get(pk=ids[0]).error
+    assert "3 times while it painted" in Image.objects.get(pk=ids[0]).error
 
 
 def test_a_claim_of_many_images_takes_few_queries(django_assert_max_num_queries):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from signal import SIGKILL
 from typing import NoReturn
 
@@ -88,7 +89,7 @@ def test_a_prompt_that_kills_the_worker_fails_alone_after_three_deaths():
     codes = [in_a_process(lambda n=n: deliver(n > 0)) for n in range(4)]
     assert codes == [-SIGKILL] * 3 + [0]
     assert statuses(ids) == ["READY", "FAILED", "READY", "READY", "READY", "READY"]
-    assert "died 3 times" in Image.objects.get(pk=ids[1]).error
+    assert "3 times while it painted" in Image.objects.get(pk=ids[1]).error
 
 
 def test_after_a_death_images_are_tried_alone_and_the_untried_first():
@@ -220,6 +221,8 @@ def test_one_pipeline_is_loaded_at_a_time_and_the_former_let_go_first():
 
 def test_a_lease_outlasts_ten_of_the_slowest_batch_and_a_minute():
     easel = tasks.Easel(Sketcher(), 4)
+    assert easel.lease >= timedelta(minutes=15)  # nobody knows yet how long a batch takes
+    easel.slowest_s = 0.1
     assert easel.lease == services.MIN_LEASE
     easel.slowest_s = 30.0
     assert easel.lease.total_seconds() > 10 * 30
