@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 
 from evalsite.results.summary import Design, Votes
 from evalsite.studies.models import Comparison, Criterion, Prompt, Study, System
+from evalsite.studies.queries import live
 from evalsite.studies.resolve import planned_pairs
 from evalsite.voting.models import Ballot, Flag, Rater, Vote
 from evalsite.voting.queries import counted_votes
@@ -135,11 +136,7 @@ def load_record(study: Study) -> Record:
 
 
 def _planned_ballots() -> QuerySet[Ballot]:
-    return Ballot.objects.filter(
-        purpose=Ballot.Purpose.COUNTED,
-        comparison__removed_at=None,
-        comparison__first__prompt__removed_at=None,
-    )
+    return Ballot.objects.filter(live("comparison"), purpose=Ballot.Purpose.COUNTED)
 
 
 def _stored_votes() -> QuerySet[Vote]:
@@ -149,15 +146,19 @@ def _stored_votes() -> QuerySet[Vote]:
 
 def list_studies() -> QuerySet[Study]:
     """Every study, the newest first, with what may be told of one that is open. One query."""
-    return Study.objects.annotate(
-        n_ballots=_per_study(_planned_ballots(), "criterion__study"),
-        n_filled=_per_study(
-            _planned_ballots().filter(answered_at__isnull=False), "criterion__study"
-        ),
-        n_votes=_per_study(_stored_votes().filter(take=1), "showing__rater__study"),
-        n_raters=_per_study(Rater.objects.all(), "study"),
-        n_flags=_per_study(Flag.objects.all(), "showing__rater__study"),
-    ).order_by("-created_at", "-pk")
+    return (
+        Study.objects.annotate(
+            n_ballots=_per_study(_planned_ballots(), "criterion__study"),
+            n_filled=_per_study(
+                _planned_ballots().filter(answered_at__isnull=False), "criterion__study"
+            ),
+            n_votes=_per_study(_stored_votes().filter(take=1), "showing__rater__study"),
+            n_raters=_per_study(Rater.objects.all(), "study"),
+            n_flags=_per_study(Flag.objects.all(), "showing__rater__study"),
+        )
+        .order_by("-created_at", "-pk")
+        .defer("spec")
+    )
 
 
 def _per_study(rows: QuerySet[Any], path: str) -> Coalesce:

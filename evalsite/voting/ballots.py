@@ -4,7 +4,8 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 
-from evalsite.studies.models import Comparison, Study
+from evalsite.studies.models import Study
+from evalsite.studies.queries import live_comparisons
 from evalsite.voting.models import Ballot
 
 
@@ -39,9 +40,7 @@ def draw_ballots(study: Study) -> Iterator[Ballot]:
 def _comparisons_by_systems(study: Study) -> dict[tuple[int, int], list[int]]:
     """Two systems -> their comparisons, in the order of the prompts."""
     comparisons = (
-        Comparison.objects.filter(
-            first__prompt__study=study, removed_at=None, first__prompt__removed_at=None
-        )
+        live_comparisons(study)
         .order_by(
             "first__system__position",
             "second__system__position",

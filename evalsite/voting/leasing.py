@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Case, Count, Exists, Max, OuterRef, Q, QuerySet, When
 
 from evalsite.studies.models import Comparison, Criterion, Study
+from evalsite.studies.queries import live
 from evalsite.voting.locks import lock_rater
 from evalsite.voting.models import Ballot, Rater, Showing
 
@@ -149,11 +150,9 @@ def free(at: datetime) -> Q:
     Both the search and the claiming UPDATE carry it. The ballot's own columns stand in it
     directly, so that PostgreSQL checks them again on the newest version of a row it waited for.
     """
-    live = Comparison.objects.filter(
-        pk=OuterRef("comparison"), removed_at=None, first__prompt__removed_at=None
-    )
+    in_study = Comparison.objects.filter(live(), pk=OuterRef("comparison"))
     unheld = Q(holder=None) | Q(lease_expires_at__lte=at)
-    return Q(purpose=Ballot.Purpose.COUNTED, answered_at=None) & unheld & Q(Exists(live))
+    return Q(purpose=Ballot.Purpose.COUNTED, answered_at=None) & unheld & Q(Exists(in_study))
 
 
 def _candidates(rater: Rater, criterion: Criterion, at: datetime) -> QuerySet[Ballot]:

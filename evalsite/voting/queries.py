@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
-from evalsite.studies.models import Comparison, Criterion, Study
+from evalsite.studies.models import Criterion, Study
+from evalsite.studies.queries import live, live_comparisons
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
 
 
@@ -33,11 +34,10 @@ def counted_votes(study: Study, *, with_excluded: bool = False) -> QuerySet[Vote
     later = Vote.objects.filter(showing=OuterRef("showing"), take__gt=OuterRef("take"))
     votes = Vote.objects.filter(
         ~Exists(later),
+        live("showing__comparison"),
         showing__criterion__study=study,
         showing__held_ballot__purpose=Ballot.Purpose.COUNTED,
         showing__held_ballot__answered_at__isnull=False,
-        showing__comparison__removed_at=None,
-        showing__comparison__first__prompt__removed_at=None,
     )
     if with_excluded:
         return votes
@@ -60,10 +60,7 @@ class StudyCounts:
 def study_counts(study: Study) -> StudyCounts:
     """Counted from the rows in four queries."""
     ballots = Ballot.objects.filter(
-        criterion__study=study,
-        purpose=Ballot.Purpose.COUNTED,
-        comparison__removed_at=None,
-        comparison__first__prompt__removed_at=None,
+        live("comparison"), criterion__study=study, purpose=Ballot.Purpose.COUNTED
     ).aggregate(n_ballots=Count("pk"), n_answered=Count("answered_at"))
     raters = Rater.objects.filter(study=study).aggregate(
         n_raters=Count("pk"),
@@ -90,9 +87,7 @@ def progress_of(rater: Rater) -> Progress:
     """Answers given, and the rater's cap or every pair there is, whichever is less."""
     done = Vote.objects.filter(showing__rater=rater, showing__counted=True, take=1).count()
     cap = rater.study.votes_per_rater
-    pairs = Comparison.objects.filter(
-        first__prompt__study=rater.study, removed_at=None, first__prompt__removed_at=None
-    )
+    pairs = live_comparisons(rater.study)
     n_pairs = (pairs if cap is None else pairs[:cap]).count()  # no need to count beyond the cap
     total = n_pairs * Criterion.objects.filter(study=rater.study).count()
     return Progress(done=done, total=max(done, total if cap is None else min(cap, total)))
@@ -113,9 +108,8 @@ def may_get_more(rater: Rater) -> bool:
     )
     return Ballot.objects.filter(
         ~Exists(shown),
+        live("comparison"),
         criterion__study=rater.study,
         purpose=Ballot.Purpose.COUNTED,
         answered_at=None,
-        comparison__removed_at=None,
-        comparison__first__prompt__removed_at=None,
     ).exists()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from evalsite.studies.models import Comparison, Criterion, Entry, Study
+from evalsite.studies.queries import live_comparisons
 from evalsite.voting.browser import Browser, BrowserError, Page
 from evalsite.voting.tastes import Floats, Tastes, chances, draw_tastes, features, kind_of
 from generation.tiny.scenes import parse
@@ -186,14 +187,11 @@ def truth(study: Study) -> Truth:
 
 
 def _comparisons(study: Study) -> list[Comparison]:
-    live = Comparison.objects.filter(
-        first__prompt__study=study, removed_at=None, first__prompt__removed_at=None
-    )
     related = ("first__system", "first__prompt", "second__system", "second__prompt")
     return list(
-        live.select_related(*related).order_by(
-            "first__system__position", "second__system__position", "first__prompt__position"
-        )
+        live_comparisons(study)
+        .select_related(*related)
+        .order_by("first__system__position", "second__system__position", "first__prompt__position")
     )
 
 
