@@ -131,13 +131,20 @@ class ReadOnlyAdmin(RowAdmin):
 
 @admin.register(Entry)
 class EntryAdmin(ReadOnlyAdmin):
-    list_display = ["id", "system", "prompt", "sample", "seed", "status", "display"]
+    list_display = ["id", "system", "prompt", "sample", "seed", "status", "shown"]
     list_filter = ["system__study", "image__status"]
     list_select_related = ["system", "prompt", "image"]
+
+    exclude = ["display"]  # a name, not a link: the site hands these files to raters only
+    readonly_fields = ["shown"]
 
     @admin.display(ordering="image__status")
     def status(self, entry: Entry) -> str:
         return entry.image.status
+
+    @admin.display(description="display file", ordering="display")
+    def shown(self, entry: Entry) -> str:
+        return entry.display.name or "-"
 
 
 @admin.register(Comparison)

@@ -51,9 +51,9 @@ def _finish(prompt: Prompt, at: datetime) -> int:
     shown = [entry for entry in entries if entry.pk in pictures]
     if not shown:
         return 0
-    frame = display.Frame(prompt.study.display_size, prompt.study.resampler, prompt.study.upscaler)
+    frame = _frame_of(prompt.study)
     files = display.display_files([pictures[entry.pk] for entry in shown], frame)
-    return _store(shown, files)
+    return _store(shown, files, frame)
 
 
 def _read(entries: list[Entry]) -> tuple[dict[int, Picture], Unshowable]:
@@ -97,14 +97,25 @@ def _drop_comparisons(
         logger.warning("Comparisons leave study %s: %s", prompt.study.slug, reason)
 
 
-def _store(entries: list[Entry], files: list[bytes]) -> int:
-    """Files first, then the rows, all or none; whoever comes second deletes its files."""
+def _frame_of(study: Study) -> display.Frame:
+    return display.Frame(study.display_size, study.resampler, study.upscaler)
+
+
+def _store(entries: list[Entry], files: list[bytes], frame: display.Frame) -> int:
+    """Files first, then the rows, all or none; whoever comes second deletes its files.
+
+    The study's row is locked, so that no draft whose display settings were edited in the
+    meantime keeps files of the old ones.
+    """
     names = [
         default_storage.save(display_path(entry, display.SUFFIX), ContentFile(data))
         for entry, data in zip(entries, files)
     ]
     try:
         with transaction.atomic():
+            study = Study.objects.select_for_update().get(pk=entries[0].prompt.study_id)
+            if study.state != Study.State.DRAFT or _frame_of(study) != frame:
+                raise _ComeSecondError
             for entry, name in zip(entries, names):
                 rows = Entry.objects.filter(pk=entry.pk, image=entry.image, display=entry.display)
                 if not rows.update(display=name):

@@ -63,11 +63,15 @@ def live_prompts(study: Study) -> QuerySet[Prompt]:
     return study.prompts.filter(removed_at=None)
 
 
+def live(comparison: str = "") -> Q:
+    """That a comparison has not left its study, nor its prompt; `comparison` is the way to it."""
+    way = f"{comparison}__" if comparison else ""
+    return Q(**{f"{way}removed_at": None, f"{way}first__prompt__removed_at": None})
+
+
 def live_comparisons(study: Study) -> QuerySet[Comparison]:
     """Comparisons that have not left the study, nor their prompt."""
-    return Comparison.objects.filter(
-        first__prompt__study=study, removed_at=None, first__prompt__removed_at=None
-    )
+    return Comparison.objects.filter(live(), first__prompt__study=study)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Preparation:
 
 
 def preparation(study: Study) -> Preparation:
-    """Counts per system and what is missing. Nine queries, whatever the size."""
+    """Counts per system and what is missing. Ten queries, whatever the size."""
     prompts = study.prompts.aggregate(n=Count("pk"), removed=Count("removed_at"))
     comparisons = Comparison.objects.filter(first__prompt__study=study)
     gone = Q(removed_at__isnull=False) | Q(first__prompt__removed_at__isnull=False)
@@ -165,7 +169,7 @@ def is_prepared(study: Study) -> bool:
 
 
 def obstacles(study: Study) -> list[str]:
-    """What stands in the way of opening, in words. Six queries."""
+    """What stands in the way of opening, in words. Seven queries."""
     keys = list(study.systems.values_list("key", flat=True))
     pairs = planned_pairs(keys, study.baseline)
     n_live = live_prompts(study).count()
@@ -184,6 +188,7 @@ def obstacles(study: Study) -> list[str]:
     n_waiting = entries_without_display(study).count()
     if n_waiting:
         found.append(f"{n_waiting} images are not ready to be shown yet")
+    found += too_small(study)  # a painted size is known only now
     if not found and not live_comparisons(study).exists():
         found.append("every comparison has left the study")
     return found

@@ -212,7 +212,8 @@ def test_whoever_comes_second_leaves_no_file_behind(tmp_path):
     slow = list(study.prompts.first().entries.select_related("image", "system"))
     make_display_files(at=NOON)
     before = stored_display_files()
-    assert display_files._store(slow, [b"late"] * 3) == 0
+    frame = display_files._frame_of(study)
+    assert display_files._store(slow, [b"late"] * 3, frame) == 0
     assert stored_display_files() == before
     assert not Entry.objects.filter(display="").exists()
 
@@ -223,8 +224,30 @@ def test_files_of_an_image_no_longer_wanted_are_not_attached(tmp_path):
     slow = list(study.prompts.first().entries.select_related("image", "system"))
     other = entry(study, "a", 1)
     Entry.objects.filter(pk=slow[0].pk).update(image=other.image)  # the draft changed meanwhile
-    assert display_files._store(slow, [b"late"] * 3) == 0
+    frame = display_files._frame_of(study)
+    assert display_files._store(slow, [b"late"] * 3, frame) == 0
     assert not Entry.objects.exclude(display="").exists()  # all or none
+
+
+def test_files_made_for_an_older_frame_are_not_attached(tmp_path):
+    study = laid(tmp_path)
+    arrive(waiting(study))
+    slow = list(study.prompts.first().entries.select_related("image", "system"))
+    frame = display_files._frame_of(study)
+    Study.objects.filter(pk=study.pk).update(display_size=32)  # edited while files were made
+    assert display_files._store(slow, [b"late"] * 3, frame) == 0
+    assert not Entry.objects.exclude(display="").exists()
+
+
+def test_painted_images_below_the_display_size_keep_the_study_closed(tmp_path):
+    study = laid(tmp_path)
+    Study.objects.filter(pk=study.pk).update(display_size=128, upscaler="")
+    study.refresh_from_db()
+    arrive(waiting(study))
+    make_display_files(at=NOON)
+    assert "images are smaller than the display size" in " ".join(queries.obstacles(study))
+    with pytest.raises(NotPrepared):
+        open_study(study=study, at=NOON)
 
 
 def test_a_new_system_makes_every_file_of_a_prompt_anew(
@@ -356,5 +379,5 @@ def test_progress_takes_the_same_few_queries_at_any_size(tmp_path, django_assert
     small = laid(tmp_path, systems=THREE[:2], prompts=["one"])
     large = laid(tmp_path, slug="large", prompts=[f"prompt {i}" for i in range(20)])
     for study in (small, large):
-        with django_assert_num_queries(9):
+        with django_assert_num_queries(10):
             queries.preparation(study)

@@ -49,6 +49,8 @@ def _sweep_or_wait(stop: threading.Event, was_away: bool) -> bool:
         if not was_away:
             logger.warning("The database is away, trying again: %s", error)
         return True
+    except Exception:  # a store or a broker may fail in ways nobody listed: the next round may not
+        logger.exception("This sweep failed, the next one tries again")
     if was_away:
         logger.info("The database is back")
     return False
