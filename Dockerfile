@@ -1,7 +1,7 @@
 # Two images from one file: `web` (also migrations and the sweep; no torch) and `worker`.
 FROM python:3.11-slim-bookworm AS base
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 VAR_DIR=/var/lib/evalsite
-RUN useradd evalsite && install -d -o evalsite -g evalsite $VAR_DIR $VAR_DIR/media
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 VAR_DIR=/var/lib/evalsite HF_HOME=/var/lib/evalsite/hub
+RUN useradd evalsite && install -d -o evalsite -g evalsite $VAR_DIR $VAR_DIR/media $HF_HOME
 WORKDIR /srv/evalsite
 COPY requirements requirements
 

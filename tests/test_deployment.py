@@ -1,7 +1,10 @@
 """The compose file and the Dockerfile, held against the project: no engine is needed."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,6 +97,27 @@ def test_no_secret_stands_in_it():
         for name, value in service.get("environment", {}).items():
             if re.search("SECRET|PASSWORD|KEY|TOKEN", name):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), name
+
+
+@pytest.mark.parametrize(
+    ("environment", "refusal"),
+    [
+        ({"ALLOWED_HOSTS": "study.example.org"}, "DEBUG: must be off"),
+        ({"ALLOWED_HOSTS": "study.example.org", "DEBUG": "off"}, "SECRET_KEY"),
+        ({"DEBUG": "off", "SECRET_KEY": "short"}, "SECRET_KEY"),
+    ],
+)
+def test_a_public_site_does_not_start_on_the_embedded_default(environment, refusal, tmp_path):
+    ours = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), **environment}
+    run = subprocess.run(
+        [sys.executable, "-c", "import evalsite.settings"],
+        cwd=ROOT,
+        env=ours,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode != 0
+    assert refusal in run.stderr
 
 
 def test_volumes_and_services_that_are_named_exist():
