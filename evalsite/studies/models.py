@@ -14,6 +14,17 @@ def random_code() -> str:
     return secrets.token_urlsafe(16)
 
 
+CONSENT = """\
+You will compare pictures that computer programs made from short texts. There are no wrong answers.
+
+We keep your answers, how long each one took, and the size of your browser window. We ask for no \
+name, no address and no account. Your answers are kept under a random code, and may be published \
+in that form for research.
+
+Taking part is voluntary. You may skip any pair, and you may stop at any time by closing the page.
+"""
+
+
 def display_path(entry: "Entry", filename: str) -> str:
     """A random name: the path of a file that raters see must not tell its system."""
     return f"display/{secrets.token_hex(16)}{filename[filename.rfind('.') :]}"
@@ -98,6 +109,11 @@ class Study(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def consent_text(self) -> str:
+        """What raters agree to: the study's own text, else the project's."""
+        return self.consent or CONSENT
 
 
 class Criterion(models.Model):

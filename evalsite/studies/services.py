@@ -128,6 +128,7 @@ def freeze_spec(study: Study) -> None:
         "schema_version": 1,
         "slug": study.slug,
         **design_of(study),
+        "consent": study.consent_text,  # as shown: what was agreed to can be proved later
         "display_codec": display.CODEC,
         "removed_prompts": list(removed.values("position", "text", "removed_reason")),
     }

@@ -177,6 +177,20 @@ def cross_check(spec: "StudySpec") -> list[str]:
         *_draw_problems(spec),
         *_recipe_problems(spec),
         *_source_problems(spec),
+        *_telling_texts(spec),
+    ]
+
+
+def _telling_texts(spec: "StudySpec") -> list[str]:
+    """What raters read may name no system. A name that is a plain word ("real") may stand there."""
+    texts = {"instructions": spec.instructions, "consent": spec.consent}
+    texts |= {f"[[criteria]] {c.key}, question": c.question for c in spec.criteria}
+    names = {n for s in spec.systems for n in (s.key, s.label) if re.search(r"[\W\d_]", n)}
+    return [
+        f'{place}: expected words that name no system, found "{name}": raters read this'
+        for place, text in texts.items()
+        for name in sorted(names)
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
     ]
 
 

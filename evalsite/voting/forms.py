@@ -8,23 +8,9 @@ from typing import Any
 
 from django import forms
 
-from evalsite.studies.models import Study
 from evalsite.voting.models import Flag, Showing, Vote
 
-CONSENT = """\
-You will compare pictures that computer programs made from short texts. There are no wrong answers.
-
-We keep your answers, how long each one took, and the size of your browser window. We ask for no \
-name, no address and no account. Your answers are kept under a random code, and may be published \
-in that form for research.
-
-Taking part is voluntary. You may skip any pair, and you may stop at any time by closing the page.
-"""
 _NUMBER = re.compile(r"\d{1,6}(\.\d{1,4})?")
-
-
-def consent_text(study: Study) -> str:
-    return study.consent or CONSENT
 
 
 def consent_version(text: str) -> str:

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from evalsite.studies.display import CONTENT_TYPE
 from evalsite.studies.models import Study
 from evalsite.voting import queries, services
-from evalsite.voting.forms import ConsentForm, FlagForm, VoteForm, consent_text, consent_version
+from evalsite.voting.forms import ConsentForm, FlagForm, VoteForm, consent_version
 from evalsite.voting.models import Ballot, Rater, Showing
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,13 @@ def _get_rater(request: HttpRequest, study_code: str) -> Rater | None:
 
 
 def _remember(request: HttpRequest, rater: Rater) -> None:
-    """One rater for each study: a browser may take part in several."""
+    """One rater for each study: a browser may take part in several.
+
+    Saved here: a database that goes away under the session's middleware would be a 500.
+    """
     known = request.session.get("raters", {})
     request.session["raters"] = known | {rater.study.code: rater.code}
+    request.session.save()
 
 
 def _get_own_showing(request: HttpRequest, code: str) -> Showing:
@@ -60,7 +64,7 @@ def landing(request: HttpRequest, code: str) -> HttpResponse:
         return redirect("voting:next", code)
     if page := STOP_PAGES.get(Study.State(study.state)):
         return render(request, "voting/stop.html", {"study": study, "page": page})
-    text = consent_text(study)
+    text = study.consent_text
     form = ConsentForm(text, request.POST if request.method == "POST" else None)
     if form.is_valid():
         return _enrol(request, study, form.cleaned_data["version"])

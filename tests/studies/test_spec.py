@@ -160,6 +160,17 @@ def test_a_problem_names_table_key_and_what_was_expected(changes, message):
     assert any(line.startswith(f"small.toml: {message}") for line in found), found
 
 
+@pytest.mark.parametrize("place", ["instructions", "consent"])
+def test_what_raters_read_names_no_system(place):
+    telling = systems()
+    telling[0]["label"] = "Turbo, 4 steps"
+    found = problems(systems=telling, **{place: "Is turbo, 4 steps better?"})
+    assert found == [
+        f"small.toml: {place}: expected words that name no system, "
+        'found "Turbo, 4 steps": raters read this'
+    ]
+
+
 def test_all_problems_are_listed_at_once():
     found = problems(seed="7", title="", turbo=1, systems=systems(steps="four", dtype="fp16"))
     assert len(found) == 5

@@ -146,7 +146,7 @@ def test_nothing_that_a_rater_meets_tells_the_system(live_server, browser: Brows
 def test_the_search_finds_a_leak(live_server, browser: Browser):
     study = telling_study()
     Criterion.objects.filter(study=study).update(question="Is zebra label better?")
-    Study.objects.filter(pk=study.pk).update(title="QUAGGA-KEY and others")
+    Study.objects.filter(pk=study.pk).update(instructions="QUAGGA-KEY and others")
     for entry in Entry.objects.filter(system__study=study):
         entry.display = ContentFile(signed_picture(entry), "display.webp")
         entry.save()

@@ -24,9 +24,10 @@ pytestmark = pytest.mark.django_db
 
 
 def test_landing_shows_the_consent_and_enrols_nobody(client):
-    study = world.open_study(title="A calm study")
+    study = world.open_study(title="Mine against theirs")
     page = visit(client, f"/s/{study.code}/")
-    assert "A calm study" in page
+    assert "Comparing pictures" in page
+    assert "Mine against theirs" not in page  # a title says what is compared
     assert "Taking part is voluntary" in text_of(page)
     assert not Rater.objects.exists()
 
@@ -279,6 +280,20 @@ def test_while_the_database_is_away_the_answer_is_503(client):
         assert b"server closed" not in reply.content
     assert not Vote.objects.exists()
     assert answer(client, showing).status_code == 302
+
+
+def test_a_session_that_cannot_be_saved_is_a_503_too(client):
+    study = world.open_study()
+    consent = client.get(f"/s/{study.code}/").context["version"]
+
+    def away(execute, sql, params, many, context):
+        if "django_session" in sql and sql.startswith("INSERT"):
+            raise OperationalError("server closed the connection")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(away):
+        reply = client.post(f"/s/{study.code}/", {"version": consent, "agree": "on"})
+    assert reply.status_code == 503
 
 
 def test_an_error_page_names_nothing(client):
