@@ -102,10 +102,10 @@ class Browser:
                 self._connection.request(method, path, body, headers)
                 response = self._connection.getresponse()
                 data = response.read()
-            except (HTTPException, ConnectionError):
+            except (HTTPException, OSError) as error:
                 self._connection.close()
                 if last_try:
-                    raise
+                    raise BrowserError(f"{self.base} does not answer: {error}") from error
             else:
                 self._remember(response)
                 return response, data

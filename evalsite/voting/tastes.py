@@ -22,8 +22,8 @@ from generation.tiny.scorer import Score
 
 FEATURES = ("colours", "count", "relation", "shapes", "background", "size", "quality")
 MEANS = {  # kind of question -> what matters to its raters on average, in the order of FEATURES
-    "fit": (1.2, 0.8, 1.0, 0.7, 0.6, 0.4, 0.8),
-    "looks": (0.2, 0.2, 0.0, 0.5, 0.1, 0.0, 5.0),
+    "fit": (1.5, 1.0, 1.2, 1.2, 0.8, 0.5, 1.0),
+    "looks": (0.2, 0.2, 0.0, 0.5, 0.1, 0.0, 7.0),
 }
 SPREAD = 0.4  # of a weight, as a share of its mean
 SCALE = 0.3

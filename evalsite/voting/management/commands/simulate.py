@@ -36,8 +36,6 @@ class Command(BaseCommand):
                 self._vote(study, options["raters"], options["seed"], options["url"])
         except (BrowserError, ValueError) as error:
             raise CommandError(str(error)) from error
-        except OSError as error:
-            raise CommandError(f"{options['url']} does not answer: {error}") from error
 
     def _vote(self, study: Study, n_raters: int, seed: int, url: str) -> None:
         _check(study, n_raters, seed, url)
