@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command, get_commands
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from evalsite.studies.resolve import resolve
 from evalsite.studies.spec import parse_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,9 +163,12 @@ def test_only_the_settings_read_the_environment():
     assert [(path, name) for path, name in found if name not in allowed] == []
 
 
-def test_the_study_in_the_readme_is_a_valid_one():
+def test_the_study_in_the_readme_can_be_applied(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
+    (tmp_path / "my-checkpoint").symlink_to(settings.CHECKPOINT_DIRS[0] / "tiny-base")
     example = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
-    spec = parse_spec(tomllib.loads(example), name="mine.toml", folder=ROOT)
+    spec = parse_spec(tomllib.loads(example), name="mine.toml", folder=tmp_path)
+    assert resolve(spec, checkpoint_dirs=[]).problems == []
     assert [system.key for system in spec.systems] == ["turbo-1", "my-own"]
 
 

@@ -55,7 +55,7 @@ def test_a_study_is_found_by_its_file_too(tmp_path):
     path = study_file(tmp_path)
     run("apply", path)
     run("prepare", path)
-    assert "Raters start at" in run("open", path)
+    assert "raters start at" in run("open", path)
 
 
 def test_check_lists_what_is_wrong_with_a_file(tmp_path):

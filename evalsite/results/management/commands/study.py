@@ -226,7 +226,7 @@ class Command(BaseCommand):
             title = f"Study {study.slug} is not prepared:"
             raise CommandError(_listed(title, queries.obstacles(study))) from error
         link = reverse("voting:landing", args=[study.code])
-        self._say(f"Study {study.slug} is open. Raters start at {link}")
+        self._say(f"Study {study.slug} is open. On this site, raters start at {link}")
 
     def _pause(self, name: str, options: dict[str, Any]) -> None:
         study = pause_study(study=self._find(name), at=timezone.now())
