@@ -45,11 +45,11 @@ class Plan:
     crop_steps: int = 2500
     vae_steps: int = 900
     text_steps: int = 300
-    chunks: int = 32
+    chunks: int = 44
     chunk_scenes: int = 1024
-    teacher_steps: int = 5500
+    teacher_steps: int = 8500
     teacher_batch: int = 32
-    decoder_steps: int = 1000
+    decoder_steps: int = 1500
 
     def scaled(self, scale: float) -> "Plan":
         """The same plan with every number of steps times `scale`, and at least 2."""

@@ -75,8 +75,8 @@ def test_text_outside_the_grammar_is_refused_with_what_was_expected(prompt, comp
 
 def test_held_out_meanings_are_never_drawn_for_training():
     rng = np.random.default_rng(2)
-    trained = {draw_scene(rng).asked for _ in range(5000)}
-    kept = {draw_scene(rng, held_out=True).asked for _ in range(500)}
+    trained = {draw_scene(rng).asked for _ in range(2500)}
+    kept = {draw_scene(rng, held_out=True).asked for _ in range(400)}
     assert not trained & kept
     assert not any(map(is_held_out, trained))
 
