@@ -2,10 +2,11 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from evalsite.studies.models import Study
 from evalsite.voting import queries
@@ -71,6 +72,31 @@ def race(acts: Sequence[Callable[[], Any]]) -> list[Any]:
         thread.join(120)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return results
+
+
+@contextmanager
+def meanwhile(act: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Hold a transaction open, start an act in another thread, and give it time to do harm.
+
+    What the act returned is in the list once the block, and with it the transaction, has ended.
+    """
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(act())
+        except Exception as error:
+            results.append(error)
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=run)
+    with transaction.atomic():
+        yield results
+        other.start()
+        other.join(0.5)
+    other.join(60)
+    assert results, "the other thread hangs"
 
 
 def settled(results: list[Any]) -> list[Any]:

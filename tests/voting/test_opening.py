@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from evalsite.studies.models import Entry
+from evalsite.studies.models import Comparison, Entry
 from evalsite.voting import services
+from evalsite.voting.ballots import draw_ballots
 from evalsite.voting.models import Ballot
 from tests import world
 from tests.world import NOON
@@ -57,24 +58,22 @@ def test_nothing_removed_gets_a_ballot():
 
 @pytest.mark.parametrize("votes_per_comparison", [1, 2, 3])
 def test_sides_are_counterbalanced_within_one(votes_per_comparison):
-    world.open_study(
-        n_systems=3,
-        n_prompts=5,
-        criteria=("a", "b"),
-        votes_per_comparison=votes_per_comparison,
+    study = world.prepared_study(
+        n_systems=3, n_prompts=5, criteria=("a", "b"), votes_per_comparison=votes_per_comparison
     )
-    by_comparison, by_systems = Counter(), Counter()
-    ballots = Ballot.objects.values_list(
-        "criterion", "comparison", "comparison__first__system", "comparison__second__system",
-        "first_on_left",
-    )  # fmt: skip
-    for criterion, comparison, first, second, first_on_left in ballots:
-        excess = 1 if first_on_left else -1
-        by_comparison[criterion, comparison] += excess
-        by_systems[criterion, first, second] += excess
-    assert len(by_systems) == 6
-    assert max(map(abs, by_comparison.values())) <= 1
-    assert max(map(abs, by_systems.values())) <= 1
+    systems = {
+        comparison.pk: (comparison.first.system_id, comparison.second.system_id)
+        for comparison in Comparison.objects.select_related("first", "second")
+    }
+    for study.seed in range(20):
+        by_comparison, by_systems = Counter(), Counter()
+        for ballot in draw_ballots(study):
+            excess = 1 if ballot.first_on_left else -1
+            by_comparison[ballot.criterion, ballot.comparison_id] += excess
+            by_systems[ballot.criterion, systems[ballot.comparison_id]] += excess
+        assert len(by_systems) == 6
+        assert max(map(abs, by_comparison.values())) <= 1
+        assert max(map(abs, by_systems.values())) <= 1
 
 
 def test_the_order_is_random_within_a_round_and_repeats_with_the_seed():
