@@ -1,84 +1,79 @@
-"""The demo's own run: painted by the worker's task, voted on over HTTP, held against the truth.
+"""The whole job, as a newcomer runs it: a real broker, worker, sweep and web server; the demo's
+images painted; thirty simulated raters on the real pages; a report; and the truth beside it.
 
 The truth is the expected answer over the distribution of the raters' tastes on these prompts, so
 the intervals are those for these prompts. With 95% intervals twelve of which share raters, at
 least ten must hold the truth, and at least six must exclude one half: effects are there to see.
 """
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
-from django.core.management import call_command
-from django.utils import timezone
 
-from evalsite.results import queries as results
-from evalsite.results.summary import Options, summarise
-from evalsite.studies.display_files import make_display_files
-from evalsite.studies.models import Study
-from evalsite.studies.services import apply_spec, prepare
-from evalsite.studies.spec import load_spec
-from evalsite.voting import services, simulation
-from evalsite.voting.queries import counted_votes
-from generation.models import Image
-from generation.tasks import paint_images
+ROOT = Path(__file__).resolve().parent.parent
+N_VOTES = 24 * 6 * 3  # prompts, pairs and votes a comparison, for each criterion
+
+Run = subprocess.CompletedProcess[str]
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.django_db(transaction=True)
-def test_the_demo_recovers_the_truth_and_mistaken_sides_do_not(live_server, monkeypatch):
-    study = _painted_demo()
-    services.open_study(study=study, at=timezone.now())
-    call_command("simulate", study.slug, raters=30, seed=0, url=live_server.url)
-    services.close_study(study=study, at=timezone.now())
-    assert counted_votes(study).count() == 24 * 6 * 2 * 3
-    truth = simulation.truth(study)
-
-    covered, decided = _held_against(truth, study)
-    assert covered >= 10
-    assert decided >= 6
-
-    right = results.outcome_of_first
-    for mistaken in (_inverted(right), _blind_to_sides(right)):
-        monkeypatch.setattr(results, "outcome_of_first", mistaken)
-        covered, decided = _held_against(truth, study)
-        assert covered < 10 or decided < 6
+def run_in(var: Path, *arguments: str) -> Run:
+    """A Python of its own, with the demo's settings and its state in `var`."""
+    left_out = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "ALLOWED_HOSTS")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    ours = {"DEBUG": "off", "SECURE_TLS": "off", "SECRET_KEY": "k" * 64, "LOG_LEVEL": "INFO"}
+    settings = {"DJANGO_SETTINGS_MODULE": "evalsite.settings", "VAR_DIR": str(var)}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=kept | ours | settings,
+        capture_output=True,
+        text=True,
+    )
 
 
-def _painted_demo() -> Study:
-    """The preset, applied and prepared as `study prepare` does, painted by the worker's task."""
-    study = apply_spec(load_spec("demo"), slug="demo-run", simulated=True, at=timezone.now())
-    prepare(study, at=timezone.now())
-    for system in study.systems.all():
-        images = Image.objects.filter(entries__system=system, status=Image.Status.QUEUED)
-        paint_images.apply(args=[list(images.values_list("pk", flat=True))], throw=True)
-    make_display_files(at=timezone.now(), study=study, limit=1000)
-    return study
+def demo(var: Path, raters: int) -> str:
+    run = run_in(var, "manage.py", "demo", "--raters", str(raters), "--exit")
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
-def _held_against(truth: simulation.Truth, study: Study) -> tuple[int, int]:
-    """Of the intervals for these prompts: how many hold the truth, how many exclude one half."""
-    design = results.load_design(study)
-    summary = summarise(design.keys, results.load_votes(study, design), Options(fixed_prompts=True))
-    pairs = [
-        (pair.rate, truth[criterion.key][pair.first, pair.second])
-        for criterion in summary.criteria
-        for pair in criterion.pairs
-    ]
-    assert len(pairs) == 12
-    for rate, true in pairs:
-        print(f"{rate.win_rate:.3f} [{rate.low:.3f}, {rate.high:.3f}] truth {true:.3f}")
-    covered = sum(rate.low <= true <= rate.high for rate, true in pairs)
-    decided = sum(rate.low > 0.5 or rate.high < 0.5 for rate, _ in pairs)
-    return covered, decided
+def reading_of(var: Path, slug: str) -> dict[str, Any]:
+    run = run_in(var, "-m", "tests.demo_truth", slug)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
 
 
-Outcome = Callable[[str, bool], float]
+def stands(reading: list[dict[str, float]]) -> bool:
+    """Whether a reading of the votes agrees with the truth, and says something."""
+    assert len(reading) == 12
+    covered = sum(pair["low"] <= pair["truth"] <= pair["high"] for pair in reading)
+    decided = sum(pair["low"] > 0.5 or pair["high"] < 0.5 for pair in reading)
+    return covered >= 10 and decided >= 6
 
 
-def _inverted(outcome: Outcome) -> Outcome:
-    return lambda choice, first_on_left: 1 - outcome(choice, first_on_left)
+@pytest.mark.timeout(1200)
+def test_the_whole_job_recovers_the_truth_and_mistaken_sides_do_not(tmp_path):
+    var = tmp_path / "a folder"
+    said = demo(var, raters=30)
 
+    report = json.loads((var / "demo" / "report" / "report.json").read_text())
+    assert report["study"]["simulated"]
+    for key in ("prompt_following", "image_quality"):
+        assert report["criteria"][key]["n_votes"] == N_VOTES
+        assert len(report["criteria"][key]["pairs"]) == 6
+        assert f"{key}: {N_VOTES} votes of 30 raters" in said
+    found = reading_of(var, "demo-run-1")
+    readings = found["readings"]
+    print(*readings["right"], sep="\n")
+    assert stands(readings["right"])
+    assert not stands(readings["inverted"])
+    assert not stands(readings["blind to sides"])
 
-def _blind_to_sides(outcome: Outcome) -> Outcome:
-    """Takes the left picture for the first system's, always."""
-    return lambda choice, first_on_left: outcome(choice, True)
+    demo(var, raters=1)  # a new study over the same images: nothing is painted again
+    assert len(found["painted"]) == 24 * 4
+    assert reading_of(var, "demo-run-2")["painted"] == found["painted"]
