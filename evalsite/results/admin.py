@@ -7,7 +7,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -175,8 +174,8 @@ class StudyAdmin(StudyModelAdmin):
 
     def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Ask on GET, act on POST, and say how it went on the study's page."""
-        study = get_object_or_404(Study, pk=unquote(object_id))
-        if act not in ACTS:
+        study = self.get_object(request, unquote(object_id))
+        if study is None or act not in ACTS:
             raise Http404
         if not request.user.has_perm("studies.change_study"):
             raise PermissionDenied
@@ -191,6 +190,7 @@ class StudyAdmin(StudyModelAdmin):
             "study": study,
             "act": act,
             "what": ACTS[act][1],
+            "missing": queries.missing_by_system(study) if act == "prepare" else {},
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/studies/study/act.html", context)

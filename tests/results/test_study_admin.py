@@ -126,6 +126,18 @@ def test_an_act_happens_on_post_only(tmp_path):
     assert study.state == "DRAFT"
 
 
+def test_preparing_says_first_what_is_missing_here(tmp_path):
+    study = draft(tmp_path, systems=[painted("alpha"), painted("beta")])
+    asked = signed_in().get(act_page(study, "prepare")).content.decode()
+    assert "alpha: " in asked
+    assert "hf download org/model" in asked
+
+
+def test_an_act_on_no_study_is_not_found(tmp_path):
+    address = reverse("admin:studies_study_act", args=["nonsense", "open"])
+    assert signed_in().get(address).status_code == 404
+
+
 def test_a_refused_act_says_why(tmp_path):
     study = draft(tmp_path)
     answer = signed_in().post(act_page(study, "open"), follow=True)
