@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from evalsite.studies.models import Study
@@ -118,6 +119,30 @@ def test_a_rater_reads_the_question_and_votes_by_key_and_by_click_to_the_end(liv
     assert Vote.objects.first().screen == {"width": 1280, "height": 800, "ratio": 1, "image": 64}
     assert len(loads) == 1, "one page from the first pair to the last"
     assert not errors
+
+
+def test_results_appear_to_staff_after_closing_and_not_before(live_server, page, django_user_model):
+    study = world.open_study(n_prompts=3)
+    walk_in(page, live_server, study)
+    for number in (1, 2, 3):
+        wait_for_pair(page, f"{number} of 3")
+        page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+
+    django_user_model.objects.create_superuser("staff", password="a long password")
+    page.goto(f"{live_server.url}/studies/{study.slug}/")
+    page.get_by_label("Username").fill("staff")
+    page.get_by_label("Password").fill("a long password")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name=study.title)).to_be_visible()
+    expect(page.locator(".forest")).to_have_count(0)
+    assert "%" not in page.locator("main").inner_text()
+
+    services.close_study(study=study, at=timezone.now())
+    page.reload()
+    expect(page.locator(".forest").first).to_be_visible()
+    expect(page.locator("main")).to_contain_text("95% interval")
+    picture_of(page, "results")
 
 
 def test_both_pictures_appear_in_one_frame(live_server, page):
