@@ -260,15 +260,16 @@ def _check_second_take(showing: Showing, take: int, study: Study) -> None:
 
 
 class AlreadyAnswered(Exception):
-    """What has been judged cannot be called impossible to judge."""
+    """What was judged before the last answer cannot be called impossible to judge."""
 
 
 @transaction.atomic
 def flag_showing(*, showing: Showing, reason: str, at: datetime) -> Flag:
     """The rater cannot judge this pair: its ballot goes back to the pool.
 
-    When two raters have said so, the comparison leaves the study, and with it every vote on it.
-    A repeated flag gets the stored one back.
+    The last answer may be taken back so as well: its vote is kept as surplus. When two raters
+    have said so, the comparison leaves the study, and with it every vote on it. A repeated flag
+    gets the stored one back.
     """
     _, study = lock_rater(showing.rater_id)
     stored = Flag.objects.filter(showing=showing).first()
@@ -277,7 +278,10 @@ def flag_showing(*, showing: Showing, reason: str, at: datetime) -> Flag:
     if reason not in Flag.Reason.values:
         raise ValueError(f"reason: expected one of {', '.join(Flag.Reason.values)}, got {reason!r}")
     if showing.votes.exists():
-        raise AlreadyAnswered("this pair has been answered")
+        try:
+            _check_second_take(showing, 2, study)
+        except CannotTakeBack as error:
+            raise AlreadyAnswered(str(error)) from error
     flag = Flag.objects.create(showing=showing, reason=reason, at=at)
     release(Ballot.objects.filter(holder=showing))
     if showing.comparison_id and study.state != Study.State.CLOSED:

@@ -170,7 +170,7 @@ def test_preparing_an_open_study_is_no_error(tmp_path):
     run("prepare", "small")
     run("open", "small")
     assert "Study small is open: nothing is left to prepare." in run("prepare", "small")
-    assert "as filed, open" in run("apply", tmp_path / "small.toml")
+    assert "as the file says, open" in run("apply", tmp_path / "small.toml")
 
 
 def test_a_prompt_file_beside_the_study_file_is_drawn_from(tmp_path):

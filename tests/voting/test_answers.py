@@ -143,14 +143,17 @@ def test_a_pair_that_cannot_be_judged_is_passed_over(client):
     assert next_showing(client, study) != showing
 
 
-def test_a_flag_after_the_vote_changes_nothing(client):
+def test_a_flag_takes_the_last_answer_back_and_no_earlier_one(client):
     study = world.open_study()
     enter(client, study)
-    showing = next_showing(client, study)
-    answer(client, showing)
-    assert client.post(f"/b/{showing.code}/flag", {"reason": "OTHER"}).status_code == 302
-    assert not Flag.objects.exists()
-    assert queries.counted_votes(study).count() == 1
+    pairs = []
+    for _ in range(2):
+        pairs.append(next_showing(client, study))
+        answer(client, pairs[-1])
+    for showing in pairs:
+        assert client.post(f"/b/{showing.code}/flag", {"reason": "OTHER"}).status_code == 302
+    assert Flag.objects.get().showing == pairs[1]
+    assert queries.counted_votes(study).get().showing == pairs[0]
 
 
 def test_state_changes_by_post_only(client):

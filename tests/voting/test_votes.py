@@ -193,10 +193,21 @@ def test_a_flag_after_closing_changes_nothing_that_was_counted():
     assert list(queries.counted_votes(study)) == [counted]
 
 
-def test_what_was_answered_cannot_be_flagged_and_a_flag_needs_a_known_reason():
-    vote = world.vote()
+def test_the_last_answer_can_be_taken_back_by_a_flag_and_no_earlier_one():
+    study = world.open_study(n_prompts=2)
+    rater = world.rater(study)
+    first, last = (world.vote(world.showing(rater)) for _ in range(2))
     with pytest.raises(services.AlreadyAnswered):
-        services.flag_showing(showing=vote.showing, reason="OTHER", at=NOON)
+        services.flag_showing(showing=first.showing, reason="OTHER", at=NOON)
+    services.flag_showing(showing=last.showing, reason="OTHER", at=NOON)
+    assert list(queries.counted_votes(study)) == [first]
+    assert world.showing(world.rater(study)).comparison == last.showing.comparison
+    services.close_study(study=study, at=NOON)
+    with pytest.raises(services.AlreadyAnswered):
+        services.flag_showing(showing=first.showing, reason="OTHER", at=NOON)
+
+
+def test_a_flag_needs_a_known_reason():
     with pytest.raises(ValueError, match="expected one of MISSING, OFFENSIVE, OTHER"):
         services.flag_showing(showing=world.showing(), reason="UGLY", at=NOON)
     assert not Flag.objects.exists()

@@ -115,8 +115,10 @@ class Command(BaseCommand):
             replace=options["replace"],
             at=timezone.now(),
         )
-        state = "now a draft" if is_new else f"as filed, {study.state.lower()}"
-        self._say(f"Study {study.slug} is {state}. Next: study prepare {study.slug}")
+        is_draft = study.state == Study.State.DRAFT
+        state = "now a draft" if is_new else f"as the file says, {study.state.lower()}"
+        hint = f" Next: study prepare {study.slug}" if is_draft else ""
+        self._say(f"Study {study.slug} is {state}.{hint}")
 
     def _show_file(self, resolved: Resolved) -> bool:
         spec = resolved.spec
