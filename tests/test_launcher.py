@@ -17,8 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / "dev"
 
 
+OUTSIDE = ("VAR_DIR", "DATABASE_URL", "EVALSITE_REQUIRE_LANES")  # of the tests' own surroundings
+
+
 def run_dev(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("VAR_DIR", "DATABASE_URL")}
+    environment = {k: v for k, v in os.environ.items() if k not in OUTSIDE}
     return subprocess.run(
         [sys.executable, folder / "dev", *arguments],
         env={**environment, **extra},
@@ -138,7 +141,7 @@ def run_dev_with(python: Path, folder: Path, command: str) -> subprocess.Complet
     """`dev`, believing that it is run by another Python."""
     code = f"import sys, runpy; sys.argv = ['dev', {command!r}]; sys.executable = {str(python)!r}; "
     code += f"runpy.run_path({str(folder / 'dev')!r}, run_name='__main__')"
-    environment = {k: v for k, v in os.environ.items() if k not in ("VAR_DIR", "DATABASE_URL")}
+    environment = {k: v for k, v in os.environ.items() if k not in OUTSIDE}
     environment["PYTHONPATH"] = str(folder / "packages")
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, text=True, capture_output=True
