@@ -1,6 +1,5 @@
 """Which pair comes before a rater, and what becomes of a pair that nobody answers."""
 
-
 import pytest
 
 from evalsite.voting import services
