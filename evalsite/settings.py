@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "evalsite.studies",
     "evalsite.voting",
     "evalsite.results",
+    "evalsite.desk",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evalsite.results.management import parts
+from evalsite.desk.management import parts
 
 ROOT = Path(__file__).resolve().parent.parent
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -115,7 +115,7 @@ def test_parts_end_with_a_launcher_that_is_killed_outright(tmp_path):
     launcher = f"""
 import os, time
 from pathlib import Path
-from evalsite.results.management import parts
+from evalsite.desk.management import parts
 with parts.Parts(Path("."), Path({str(tmp_path)!r}), dict(os.environ)) as house:
     print(house.start("valkey", {SLEEPER!r}).process.pid, flush=True)
     time.sleep(600)

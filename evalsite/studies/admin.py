@@ -1,6 +1,6 @@
 """A study's rows in the admin: those of a draft can be edited, all others only read.
 
-Study itself is registered by `evalsite.results.admin`, the one room that can also open and close.
+Study itself is registered by `evalsite.desk.admin`, the one room that can also open and close.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -23,7 +23,7 @@ from django.urls import reverse
 from rich.console import Console
 from rich.table import Table
 
-from evalsite.results.management import parts
+from evalsite.desk.management import parts
 from evalsite.studies.models import Study
 
 RATERS = 30  # simulated raters of the finished study that a newcomer finds

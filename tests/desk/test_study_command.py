@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from evalsite.results.management.commands import study as study_command
+from evalsite.desk.management.commands import study as study_command
 from evalsite.studies.models import Study
 from generation.models import Image
 from tests import world

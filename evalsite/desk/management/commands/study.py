@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils import timezone
 from rich.console import Console
 
+from evalsite.desk.management import study_pages as pages
 from evalsite.results.documents import NotAReport, StudyStillOpen, write_report
-from evalsite.results.management import study_pages as pages
 from evalsite.studies import queries, services
 from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Study
