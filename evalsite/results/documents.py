@@ -33,7 +33,7 @@ class StudyStillOpen(Exception):
 
     def __init__(self, study: Study) -> None:
         super().__init__(
-            f"Study {study.slug} is {study.state}: a report can be made once it is CLOSED."
+            f"Study {study.slug} is {study.state.lower()}: a report can be made once it is closed."
         )
 
 

@@ -325,6 +325,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(
             [f"{path.name}: there is no such file (looked for {path}); presets: {known}"]
         ) from error
+    except IsADirectoryError as error:
+        raise SpecError([f"{path}: is a folder; expected a study file (.toml)"]) from error
     except OSError as error:
         raise SpecError([f"{path.name}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:

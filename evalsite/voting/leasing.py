@@ -19,7 +19,9 @@ class StudyNotOpen(Exception):
     """The act needs a study in another state."""
 
     def __init__(self, study: Study, wanted: str = "OPEN") -> None:
-        super().__init__(f"study {study.slug} is {study.state}, expected {wanted}")
+        super().__init__(
+            f"Study {study.slug} is {study.state.lower()}; expected: {wanted.lower()}."
+        )
         self.state = study.state
 
 

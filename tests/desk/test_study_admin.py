@@ -143,7 +143,7 @@ def test_a_refused_act_says_why(tmp_path):
     answer = signed_in().post(act_page(study, "open"), follow=True)
     assert "Not prepared: the pairs are not laid: 3 missing" in answer.content.decode()
     answer = signed_in_again().post(act_page(study, "close"), follow=True)
-    assert "expected OPEN or PAUSED" in answer.content.decode()
+    assert "expected: open or paused" in answer.content.decode()
 
 
 def signed_in_again() -> Client:

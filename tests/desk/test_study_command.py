@@ -55,7 +55,7 @@ def test_a_study_is_found_by_its_file_too(tmp_path):
     path = study_file(tmp_path)
     run("apply", path)
     run("prepare", path)
-    assert "raters start at" in run("open", path)
+    assert "Raters start at" in run("open", path)
 
 
 def test_check_lists_what_is_wrong_with_a_file(tmp_path):
@@ -113,8 +113,23 @@ def test_apply_takes_another_slug_and_marks_simulated_raters(tmp_path):
 
 def test_an_unknown_study_lists_the_known_ones(tmp_path):
     run("apply", study_file(tmp_path))
-    assert refused("status", "smal") == "There is no study smal. Studies: small."
+    known = "Studies: small. Presets: demo, sdxl-turbo."
+    assert refused("status", "smal") == f"There is no study smal. {known}"
     assert "Apply it first: study apply demo" in refused("prepare", "demo")
+
+
+def test_a_folder_is_refused_as_one(tmp_path):
+    assert "is a folder; expected a study file" in refused("check", tmp_path)
+
+
+def test_open_gives_the_whole_address_where_the_site_knows_its_name(tmp_path, settings):
+    run("apply", study_file(tmp_path))
+    run("prepare", "small")
+    settings.ALLOWED_HOSTS = settings.HOME_HOSTS
+    assert "(after the site's own address)" in run("open", "small")
+    run("pause", "small")
+    settings.ALLOWED_HOSTS, settings.SECURE_TLS = ["*", "study.example.org"], True
+    assert f"https://study.example.org/s/{Study.objects.get().code}/" in run("open", "small")
 
 
 def test_a_draft_cannot_be_opened_before_it_is_prepared(tmp_path):

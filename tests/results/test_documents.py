@@ -228,7 +228,7 @@ def test_a_study_that_is_not_closed_has_no_report(tmp_path: Path, state: str):
         world.vote(world.showing(world.rater(study)))
     if state == "PAUSED":
         services.pause_study(study=study, at=NOON)
-    with pytest.raises(StudyStillOpen, match=f"{study.slug} is {state}: .* once it is CLOSED"):
+    with pytest.raises(StudyStillOpen, match=f"{study.slug} is {state.lower()}: .* once it is closed"):
         write_report(study, tmp_path / "report", at=LATER)
     assert not (tmp_path / "report").exists()
 

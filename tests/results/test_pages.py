@@ -105,7 +105,7 @@ def test_a_study_that_is_not_closed_shows_no_result_anywhere(staff: Client, stat
         response = staff.get(f"/studies/{study.slug}/{name}")
         assert response.status_code == 409
         assert response.content.decode() == (
-            f"Study {study.slug} is {state}: a report can be made once it is CLOSED.\n"
+            f"Study {study.slug} is {state.lower()}: a report can be made once it is closed.\n"
         )
 
 

@@ -173,7 +173,7 @@ def test_a_study_for_people_refuses_simulated_raters():
 def test_a_study_that_is_not_open_refuses_simulated_raters():
     study = world.scene_study(n_prompts=1)
     services.close_study(study=study, at=NOON)
-    with pytest.raises(CommandError, match="is CLOSED, expected OPEN"):
+    with pytest.raises(CommandError, match="is closed; expected: open"):
         call_command("simulate", study.slug)
 
 

@@ -277,7 +277,7 @@ def test_a_closed_study_takes_nobody_in_and_gives_nothing_out():
         lambda: services.pause_study(study=study, at=LATER),
         lambda: services.close_study(study=study, at=LATER),
     ):
-        with pytest.raises(services.StudyNotOpen, match="is CLOSED"):
+        with pytest.raises(services.StudyNotOpen, match="is closed"):
             act()
 
 

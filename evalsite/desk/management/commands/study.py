@@ -227,8 +227,7 @@ class Command(BaseCommand):
         except NotPrepared as error:
             title = f"Study {study.slug} is not prepared:"
             raise CommandError(_listed(title, queries.obstacles(study))) from error
-        link = reverse("voting:landing", args=[study.code])
-        self._say(f"Study {study.slug} is open. On this site, raters start at {link}")
+        self._say(f"Study {study.slug} is open. Raters start at {_rating_address(study)}")
 
     def _pause(self, name: str, options: dict[str, Any]) -> None:
         study = pause_study(study=self._find(name), at=timezone.now())
@@ -260,23 +259,37 @@ class Command(BaseCommand):
     # Finding
 
     def _names_a_file(self, name: str) -> bool:
-        return name in presets() or name.endswith(".toml")
+        """A slug has no slash and no dot, so that whatever has one was meant as a path."""
+        return name in presets() or "/" in name or "." in name
 
     def _resolve(self, spec: StudySpec) -> Resolved:
         return resolve(spec, checkpoint_dirs=settings.CHECKPOINT_DIRS)
 
     def _find(self, name: str) -> Study:
         """The study with this slug, or the one that this file or preset was applied as."""
-        slug = name if not name.endswith(".toml") else load_spec(name).study_slug
+        is_file = self._names_a_file(name)
+        slug = load_spec(name).study_slug if is_file else name
         study = Study.objects.filter(slug=slug).first()
         if study is None:
             known = ", ".join(Study.objects.values_list("slug", flat=True)[:20]) or "none yet"
-            hint = f" Apply it first: study apply {name}." if self._names_a_file(name) else ""
-            raise CommandError(f"There is no study {slug}.{hint} Studies: {known}.")
+            hint = f" Apply it first: study apply {name}." if is_file else ""
+            raise CommandError(
+                f"There is no study {slug}.{hint} Studies: {known}. Presets: {', '.join(presets())}."
+            )
         return study
 
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _rating_address(study: Study) -> str:
+    """Where raters start; the site's own name is known only where ALLOWED_HOSTS says it."""
+    path = reverse("voting:landing", args=[study.code])
+    named = [host for host in settings.ALLOWED_HOSTS if host[:1] not in ("*", ".")]
+    hosts = [host for host in named if host not in settings.HOME_HOSTS]
+    if not hosts:
+        return f"{path} (after the site's own address)"
+    return f"{'https' if settings.SECURE_TLS else 'http'}://{hosts[0]}{path}"
 
 
 def _listed(title: str, problems: Any) -> str:

@@ -69,7 +69,7 @@ def _check(study: Study, n_raters: int, seed: int, url: str) -> None:
             "whose raters are programs, and whose pages say so"
         )
     if study.state != Study.State.OPEN:
-        raise CommandError(f"study {study.slug} is {study.state}, expected OPEN")
+        raise CommandError(f"Study {study.slug} is {study.state.lower()}; expected: open.")
     if n_raters < 1 or seed < 0:
         raise CommandError("expected --raters of 1 or more and a --seed of 0 or more")
     if urlsplit(url).scheme not in ("http", "https"):
