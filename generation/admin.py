@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
+from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -45,15 +46,7 @@ class ImageAdmin(ImageModelAdmin):
 
     @admin.display(description="image")
     def preview(self, image: Image) -> SafeString | str:
-        """A small copy inside the page."""
-        if not image.file:
-            return "-"
-        with image.file.open() as file, Pictures.open(file) as picture:
-            picture.thumbnail((PREVIEW, PREVIEW))
-            small = io.BytesIO()
-            picture.save(small, "WEBP")
-        data = base64.b64encode(small.getvalue()).decode()
-        return format_html('<img src="data:image/webp;base64,{}" alt="">', data)
+        return preview_of(image.file)
 
     @admin.action(description="Retry failed images", permissions=["retry"])
     def retry_failed(self, request: HttpRequest, images: QuerySet[Image]) -> None:
@@ -75,3 +68,15 @@ class ImageAdmin(ImageModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
         return False
+
+
+def preview_of(file: FieldFile) -> SafeString | str:
+    """A small copy of a picture, inside the page: the file itself has no address."""
+    if not file:
+        return "-"
+    with file.open() as opened, Pictures.open(opened) as picture:
+        picture.thumbnail((PREVIEW, PREVIEW))
+        small = io.BytesIO()
+        picture.save(small, "WEBP")
+    data = base64.b64encode(small.getvalue()).decode()
+    return format_html('<img src="data:image/webp;base64,{}" alt="">', data)

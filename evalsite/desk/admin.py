@@ -1,11 +1,13 @@
 """Studies in the admin, with the acts that lead one from draft to closed."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -14,6 +16,7 @@ from django.utils import timezone
 from evalsite.studies import queries, services
 from evalsite.studies.admin import lock_for_editing
 from evalsite.studies.models import Criterion, Entry, Study, System
+from evalsite.studies.queries import Preparation
 from evalsite.voting.services import (
     NotPrepared,
     StudyNotOpen,
@@ -22,6 +25,8 @@ from evalsite.voting.services import (
     pause_study,
 )
 
+admin.site.site_header = admin.site.site_title = "Evalsite"
+admin.site.index_title = "Studies and their evidence"
 DISPLAY_FIELDS = {"display_size", "resampler", "upscaler"}
 ACTS = {  # act -> the states it starts from, what it does
     "prepare": (
@@ -73,8 +78,9 @@ class SystemListing(_Listing):
 
 @admin.register(Study)
 class StudyAdmin(StudyModelAdmin):
-    list_display = ["slug", "title", "state", "simulated", "created_at", "opened_at", "closed_at"]
+    list_display = ["slug", "title", "state", "simulated", "opened", "closed"]
     list_filter = ["state", "simulated"]
+    list_per_page = 50
     search_fields = ["slug", "title"]
     inlines = [CriterionListing, SystemListing]
     change_form_template = "admin/studies/study/change_form.html"
@@ -120,6 +126,35 @@ class StudyAdmin(StudyModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Study | None = None) -> bool:
         in_draft = obj is None or obj.state == Study.State.DRAFT
         return super().has_delete_permission(request, obj) and in_draft
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A draft goes whole; any other study stays, and the page says why."""
+        going, counts, _, _ = super().get_deleted_objects(objs, request)
+        kept = [
+            f"Study {study.slug} is {study.state.lower()}: what raters may have seen is kept."
+            for study in objs
+            if study.state != Study.State.DRAFT
+        ]
+        allowed = request.user.has_perm("studies.delete_study")
+        return going, counts, set() if allowed else {"study"}, kept
+
+    def delete_model(self, request: HttpRequest, obj: Study) -> None:
+        try:
+            services.delete_draft(obj)
+        except services.StudyNotDraft as error:
+            raise PermissionDenied(str(error)) from error
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Study]) -> None:
+        for study in queryset:
+            self.delete_model(request, study)
+
+    @admin.display(ordering="opened_at")
+    def opened(self, study: Study) -> date | None:
+        return study.opened_at and study.opened_at.date()
+
+    @admin.display(ordering="closed_at")
+    def closed(self, study: Study) -> date | None:
+        return study.closed_at and study.closed_at.date()
 
     def save_model(self, request: HttpRequest, obj: Study, form: Any, change: bool) -> None:
         """What was laid out or made under other settings goes; `prepare` does it anew."""
@@ -197,10 +232,13 @@ class StudyAdmin(StudyModelAdmin):
 
 
 def _acts_for(request: HttpRequest, study: Study) -> Sequence[str]:
-    """The acts that this study's state and this person's rights allow."""
+    """The acts that can succeed, by the study's state and this person's rights."""
     if not request.user.has_perm("studies.change_study"):
         return []
-    return [act for act, (states, _) in ACTS.items() if study.state in states]
+    acts = [act for act, (states, _) in ACTS.items() if study.state in states]
+    if study.state == Study.State.DRAFT and not queries.is_prepared(study):
+        acts.remove("open")
+    return acts
 
 
 def _do(act: str, study: Study) -> tuple[int, str]:
@@ -208,11 +246,19 @@ def _do(act: str, study: Study) -> tuple[int, str]:
     at = timezone.now()
     try:
         if act == "prepare":
-            preparation = services.prepare(study, at=at)
-            return messages.SUCCESS, f"Asked for: {preparation.pending} images are to be painted."
+            return messages.SUCCESS, _prepared_words(services.prepare(study, at=at))
         {"open": open_study, "pause": pause_study, "close": close_study}[act](study=study, at=at)
     except NotPrepared:
         return messages.ERROR, f"Not prepared: {'; '.join(queries.obstacles(study))}."
     except (StudyNotOpen, services.StudyNotDraft, services.CannotPrepare) as error:
         return messages.ERROR, str(error)
     return messages.SUCCESS, f"Study {study.slug} is {study.state.lower()}."
+
+
+def _prepared_words(preparation: Preparation) -> str:
+    if preparation.pending:
+        return f"{preparation.pending} images are to be painted; this page shows how far they are."
+    if preparation.obstacles:
+        why = "; ".join(preparation.obstacles)
+        return f"No image is left to be painted. Before the study can open: {why}."
+    return "No image is left to be painted: the study can be opened."

@@ -131,7 +131,7 @@ class ReadOnlyAdmin(RowAdmin):
 
 @admin.register(Entry)
 class EntryAdmin(ReadOnlyAdmin):
-    list_display = ["id", "system", "prompt", "sample", "seed", "status", "shown"]
+    list_display = ["__str__", "sample", "seed", "status", "shown"]
     list_filter = ["system__study", "image__status"]
     list_select_related = ["system", "prompt", "image"]
 
@@ -149,15 +149,6 @@ class EntryAdmin(ReadOnlyAdmin):
 
 @admin.register(Comparison)
 class ComparisonAdmin(ReadOnlyAdmin):
-    list_display = ["id", "prompt", "first_system", "second_system", "removed_reason"]
+    list_display = ["__str__", "removed_reason"]
     list_filter = ["first__system__study"]
     list_select_related = ["first__system", "first__prompt", "second__system"]
-
-    def prompt(self, comparison: Comparison) -> str:
-        return str(comparison.first.prompt)
-
-    def first_system(self, comparison: Comparison) -> str:
-        return comparison.first.system.key
-
-    def second_system(self, comparison: Comparison) -> str:
-        return comparison.second.system.key

@@ -215,7 +215,7 @@ class Entry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"entry {self.pk}"
+        return f"{self.system} on “{self.prompt}”"
 
 
 class Comparison(models.Model):
@@ -240,4 +240,4 @@ class Comparison(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"comparison {self.pk}"
+        return f"{self.first.system} and {self.second.system} on “{self.first.prompt}”"

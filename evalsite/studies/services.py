@@ -382,6 +382,19 @@ def _bring_back(study: Study) -> None:
         rows.update(**back)
 
 
+@transaction.atomic
+def delete_draft(study: Study) -> None:
+    """Take a draft away with all that was laid for it. Painted images stay: others may use them.
+
+    Raises StudyNotDraft: what raters may have seen is never deleted.
+    """
+    locked = lock_draft(study)
+    remove_entries(Entry.objects.filter(prompt__study=locked))
+    for rows in (locked.prompts, locked.systems, locked.criteria):
+        rows.all().delete()
+    locked.delete()
+
+
 def remove_entries(entries: QuerySet[Entry]) -> None:
     """Take entries of a draft out, with their comparisons and display files."""
     ids = list(entries.values_list("pk", flat=True))

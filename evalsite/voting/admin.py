@@ -11,9 +11,12 @@ from django.contrib.admin.helpers import ActionForm
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from evalsite.voting import services
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
+from generation.admin import preview_of
 
 if TYPE_CHECKING:
     BaseAdmin = admin.ModelAdmin[Any]
@@ -74,48 +77,75 @@ class RaterAdmin(EvidenceAdmin):
         return request.user.has_perm("voting.change_rater")
 
 
+# A row is named by what was shown, which lies three tables away.
+PAIR = ("comparison__first__system", "comparison__first__prompt", "comparison__second__system")
+SHOWN = tuple(f"showing__{name}" for name in (*PAIR, "criterion", "rater"))
+
+
 @admin.register(Ballot)
 class BallotAdmin(EvidenceAdmin):
     list_display = (
-        "id",
         "comparison",
         "criterion",
-        "purpose",
         "replicate",
-        "first_on_left",
-        "holder",
+        "purpose",
+        "held_by",
         "lease_expires_at",
         "answered_at",
     )
     list_filter = ("criterion__study", "purpose", ("answered_at", admin.EmptyFieldListFilter))
-    list_select_related = ("comparison", "criterion", "holder")
+    list_select_related = (*PAIR, "criterion", "holder__rater")
+
+    @admin.display(ordering="holder")
+    def held_by(self, ballot: Ballot) -> str:
+        return str(ballot.holder.rater) if ballot.holder else "-"
 
 
 @admin.register(Showing)
 class ShowingAdmin(EvidenceAdmin):
-    list_display = (
-        "id",
-        "rater",
-        "comparison",
-        "criterion",
-        "first_on_left",
-        "counted",
-        "leased_at",
-    )
+    list_display = ("comparison", "criterion", "rater", "counted", "leased_at")
     list_filter = ("criterion__study", "counted")
-    list_select_related = ("rater", "comparison", "criterion")
+    list_select_related = (*PAIR, "rater", "criterion")
     exclude = ("code",)
+    readonly_fields = ("prompt", "on_the_left", "on_the_right", "answers")
+
+    def prompt(self, showing: Showing) -> str:
+        return showing.comparison.first.prompt.text if showing.comparison else "-"
+
+    def on_the_left(self, showing: Showing) -> SafeString | str:
+        return _picture(showing, first=showing.first_on_left)
+
+    def on_the_right(self, showing: Showing) -> SafeString | str:
+        return _picture(showing, first=not showing.first_on_left)
+
+    def answers(self, showing: Showing) -> str:
+        """Every take and flag, the latest last."""
+        votes = [
+            f"{vote.choice.lower()} at {vote.voted_at:%Y-%m-%d %H:%M:%S} UTC, "
+            f"after {vote.response_ms / 1000:.1f} s (take {vote.take})"
+            for vote in showing.votes.order_by("take")
+        ]
+        flags = Flag.objects.filter(showing=showing)
+        return "\n".join([*votes, *(f"cannot judge: {f.reason.lower()}" for f in flags)]) or "-"
+
+
+def _picture(showing: Showing, *, first: bool) -> SafeString | str:
+    """One side as the rater saw it, and whose it was."""
+    if showing.comparison is None:
+        return "-"
+    entry = showing.comparison.first if first else showing.comparison.second
+    return format_html("{}<br>{}", entry.system, preview_of(entry.display))
 
 
 @admin.register(Vote)
 class VoteAdmin(EvidenceAdmin):
-    list_display = ("id", "showing", "take", "choice", "response_ms", "voted_at")
+    list_display = ("showing", "choice", "take", "response_ms", "voted_at")
     list_filter = ("showing__criterion__study", "choice", "take")
-    list_select_related = ("showing",)
+    list_select_related = SHOWN
 
 
 @admin.register(Flag)
 class FlagAdmin(EvidenceAdmin):
-    list_display = ("id", "showing", "reason", "at")
+    list_display = ("showing", "reason", "at")
     list_filter = ("showing__criterion__study", "reason")
-    list_select_related = ("showing",)
+    list_select_related = SHOWN

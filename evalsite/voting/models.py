@@ -100,7 +100,8 @@ class Ballot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"ballot {self.pk}"
+        what = self.comparison or f"check {self.pk}"
+        return f"{what}, {self.criterion}, no. {self.replicate + 1}"
 
 
 class Showing(models.Model):
@@ -129,7 +130,7 @@ class Showing(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"showing {self.pk}"
+        return f"{self.comparison or 'a check'}, {self.criterion}, to {self.rater}"
 
 
 class Vote(models.Model):
@@ -157,7 +158,7 @@ class Vote(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"vote {self.pk}"
+        return f"{self.choice.lower()}, take {self.take}"
 
 
 class Flag(models.Model):
@@ -173,4 +174,4 @@ class Flag(models.Model):
     at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"flag {self.pk}"
+        return f"{self.reason.lower()}: {self.showing}"

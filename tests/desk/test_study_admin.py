@@ -9,6 +9,7 @@ from evalsite.studies import queries, services
 from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
 from evalsite.voting.services import open_study
+from generation.models import Image
 from tests.studies.files import draft, painted
 from tests.world import NOON
 
@@ -100,7 +101,7 @@ def test_lists_take_the_same_few_queries_at_any_size(tmp_path, name, django_asse
 def test_acts_lead_a_study_from_draft_to_closed(tmp_path):
     study = draft(tmp_path)
     client = signed_in()
-    assert client.get(page(study)).context["acts"] == ["prepare", "open"]
+    assert client.get(page(study)).context["acts"] == ["prepare"]
     for act, state in (
         ("prepare", "DRAFT"),
         ("open", "OPEN"),
@@ -114,9 +115,45 @@ def test_acts_lead_a_study_from_draft_to_closed(tmp_path):
         client.post(act_page(study, act))
         if act == "prepare":
             make_display_files(at=NOON)
+            assert client.get(page(study)).context["acts"] == ["prepare", "open"]
         study.refresh_from_db()
         assert study.state == state
     assert client.get(page(study)).context["acts"] == []
+
+
+def test_preparing_says_how_much_is_to_be_painted(tmp_path):
+    study = draft(tmp_path, systems=[painted("a"), painted("b", steps=2)])
+    answer = signed_in().post(act_page(study, "prepare"), follow=True).content.decode()
+    assert "6 images are to be painted" in answer
+
+
+def test_preparing_twice_says_that_nothing_is_left(tmp_path):
+    answer = signed_in().post(act_page(prepared(tmp_path), "prepare"), follow=True)
+    assert "No image is left to be painted: the study can be opened." in answer.content.decode()
+
+
+def test_a_draft_can_be_deleted_with_all_that_was_laid(tmp_path):
+    study = prepared(tmp_path)
+    n_images = Image.objects.count()
+    client = signed_in()
+    assert "protected" not in client.get(page(study, "delete")).content.decode()
+    client.post(page(study, "delete"), {"post": "yes"})
+    assert [model.objects.count() for model in ROWS] == [0] * len(ROWS)
+    assert Image.objects.count() == n_images > 0
+
+
+def test_a_study_that_was_opened_is_kept_and_the_page_says_why(tmp_path):
+    study = prepared(tmp_path)
+    open_study(study=study, at=NOON)
+    client = signed_in()
+    sent = {"action": "delete_selected", "_selected_action": [study.pk], "post": "yes"}
+    answer = client.post(reverse("admin:studies_study_changelist"), sent)
+    assert "is open: what raters may have seen is kept" in answer.content.decode()
+    assert Study.objects.get() == study
+
+
+def test_the_admin_bears_the_name_of_the_project():
+    assert "Django administration" not in signed_in().get("/admin/").content.decode()
 
 
 def test_an_act_happens_on_post_only(tmp_path):

@@ -33,6 +33,19 @@ def test_every_table_can_be_read_and_none_changed(admin_client, evidence, table)
     assert admin_client.get(reverse(f"admin:voting_{table}_add")).status_code == 403
 
 
+def test_a_showing_is_seen_as_its_rater_saw_it(admin_client, evidence):
+    showing = evidence.showing
+    page = admin_client.get(reverse("admin:voting_showing_change", args=[showing.pk]))
+    text = page.content.decode()
+    first, second = (showing.comparison.first, showing.comparison.second)
+    left, right = (first, second) if showing.first_on_left else (second, first)
+    assert text.count("data:image/webp;base64,") == 2
+    assert text.index(f"{left.system}<br>") < text.index(f"{right.system}<br>")
+    assert showing.comparison.first.prompt.text in text
+    assert f"{evidence.choice.lower()} at " in text
+    assert showing.code not in text
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_lists_take_the_same_number_of_queries_at_any_length(
     admin_client, evidence, table, django_assert_max_num_queries

@@ -272,9 +272,10 @@ class Command(BaseCommand):
         study = Study.objects.filter(slug=slug).first()
         if study is None:
             known = ", ".join(Study.objects.values_list("slug", flat=True)[:20]) or "none yet"
+            ours = ", ".join(presets())
             hint = f" Apply it first: study apply {name}." if is_file else ""
             raise CommandError(
-                f"There is no study {slug}.{hint} Studies: {known}. Presets: {', '.join(presets())}."
+                f"There is no study {slug}.{hint} Studies: {known}. Presets: {ours}."
             )
         return study
 
