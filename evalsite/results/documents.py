@@ -21,8 +21,8 @@ from django.utils import translation
 from evalsite.results import presentation, queries, tables, wording
 from evalsite.results.facts import study_json
 from evalsite.results.queries import StudyDesign
-from evalsite.results.summary import Json, Options, Summary, report_of, summarise
-from evalsite.stats import Ties
+from evalsite.results.summary import Json, Summary, report_of, summarise
+from evalsite.stats import Options, Ties
 from evalsite.studies.models import Study
 
 DEFAULTS = Options()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalsite.stats import Ties, WinRate, pair_win_rates
+from evalsite.stats import Options, WinRate, pair_win_rates
 
 # The contract of report.json: the first number rises when a field leaves or changes its
 # meaning, the second when one is added. See report.schema.json and docs/report.md.
@@ -40,15 +40,6 @@ class Votes:
     choices: NDArray[np.str_]  # as given: LEFT, RIGHT or TIE
     response_ms: NDArray[np.int64]
     voted_at: NDArray[np.object_]  # datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the votes are read."""
-
-    confidence: float = 0.95
-    fixed_prompts: bool = False  # these prompts are the population, not a sample of one
-    ties: Ties = "half"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from evalsite.results import documents, queries
-from evalsite.results.summary import Options
+from evalsite.stats import Options
 from evalsite.studies.models import Study
 
 P = ParamSpec("P")

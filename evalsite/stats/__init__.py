@@ -9,16 +9,21 @@ from evalsite.stats.intervals import (
     jeffreys_interval,
     wilson_interval,
 )
-from evalsite.stats.pairs import pair_win_rates
-from evalsite.stats.win_rate import Ties, WinRate, clustered_interval
+from evalsite.stats.pairs import pair_win_rates, win_rates
+from evalsite.stats.votes import Votes, check_votes
+from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
 __all__ = [
     "Interval",
+    "Options",
     "Ties",
+    "Votes",
     "WinRate",
+    "check_votes",
     "clopper_pearson_interval",
     "clustered_interval",
     "jeffreys_interval",
     "pair_win_rates",
     "wilson_interval",
+    "win_rates",
 ]

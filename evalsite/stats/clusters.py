@@ -1,5 +1,6 @@
 """Votes grouped by who gave them and by what they were about."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,12 +39,13 @@ class Groups:
 
 
 def factorise(labels: Labels | None, n_votes: int, what: str) -> Codes:
-    """Number the labels of a column 0, 1, ... in order of appearance.
+    """Number the labels of a column 0, 1, ...: in order of appearance, whole numbers by size.
 
     Parameters
     ----------
     labels : one label per vote, all hashable (text or whole numbers), or None for a
-        column that is missing. None and the literal `none` mean "no label".
+        column that is missing. None and the literal `none` mean "no label". An array of
+        whole numbers, all of them labels, is counted instead of looked up one by one.
     n_votes : the length that the column must have.
     what : the column's name, for the error's text.
 
@@ -57,6 +59,9 @@ def factorise(labels: Labels | None, n_votes: int, what: str) -> Codes:
     """
     if labels is None:
         return np.full(n_votes, UNLABELLED, dtype=np.intp)
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.size:
+        _check_length(labels.shape, n_votes, what)
+        return group(labels.astype(np.int64, copy=False)).codes
     column: Iterable[object] = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     # A dictionary reads a million strings several times faster than sorting them does.
     numbers: dict[object, int] = dict.fromkeys(column, UNLABELLED)
@@ -65,20 +70,27 @@ def factorise(labels: Labels | None, n_votes: int, what: str) -> Codes:
         raise ValueError(f"a {what} label is NaN")
     numbers.update(zip(real, range(len(real)), strict=True))
     codes = np.fromiter(map(numbers.__getitem__, column), dtype=np.intp)
-    if codes.shape != (n_votes,):
-        raise ValueError(f"{codes.size} {what} labels for {n_votes} votes")
+    _check_length(codes.shape, n_votes, what)
     return codes
+
+
+def _check_length(shape: tuple[int, ...], n_votes: int, what: str) -> None:
+    if shape != (n_votes,):
+        raise ValueError(f"{math.prod(shape)} {what} labels for {n_votes} votes")
 
 
 def group(keys: Codes) -> Groups:
     """Groups of equal keys, renumbered 0..G-1. Keys are any integers, at least one of them."""
-    shifted = keys - keys.min()
+    lowest = int(keys.min())
     # Counting beats sorting as long as the range of the keys is not much wider than the votes.
-    if shifted.max() > 4 * keys.size + 1024:
+    if int(keys.max()) - lowest > 4 * keys.size + 1024:
         _, codes, sizes = np.unique(keys, return_inverse=True, return_counts=True)
         return Groups(codes, sizes.astype(np.float64))
+    shifted = keys - lowest if lowest else keys
     counts = np.bincount(shifted)
     present = counts > 0
+    if present.all():
+        return Groups(shifted, counts.astype(np.float64))
     return Groups((np.cumsum(present) - 1)[shifted], counts[present].astype(np.float64))
 
 

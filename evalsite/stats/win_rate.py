@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from evalsite.stats.clusters import UNLABELLED, Codes, Floats, Groups, Labels, factorise, group
+from evalsite.stats.clusters import Codes, Floats, Labels, factorise
+from evalsite.stats.dimensions import (
+    Dimension,
+    cluster_warnings,
+    dimension_of,
+    estimand_of,
+    method_of,
+)
 from evalsite.stats.intervals import check_confidence, score_limits
 from evalsite.stats.variance import clustered_variance
 
-FEW_RATERS = 5
-FEW_PROMPTS = 10
 FEW_VOTES = 10
 
 Ties = Literal["half", "drop"]
-State = Literal["clustered", "single votes", "one cluster", "unlabelled", "fixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +54,16 @@ class WinRate:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked of a win rate; refuses what makes no sense."""
+    """How votes are read; refuses what makes no sense."""
 
     confidence: float = 0.95
-    fixed_prompts: bool = False
+    fixed_prompts: bool = False  # these prompts are the population, not a sample of one
     ties: Ties = "half"
 
     def __post_init__(self) -> None:
         check_confidence(self.confidence)
         if self.ties not in ("half", "drop"):
             raise ValueError(f"ties must be 'half' or 'drop', not {self.ties!r}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dimension:
-    """The raters, or the prompts, of one pair's votes, and what they can contribute."""
-
-    name: str
-    state: State
-    count: int | None
-    groups: Groups | None
 
 
 def clustered_interval(
@@ -166,26 +160,12 @@ def win_rate_of(
     if values.size == 0:
         return _nothing(counts, options)
     dimensions = (
-        _dimension("rater", raters, fixed=False),
-        _dimension("prompt", prompts, fixed=options.fixed_prompts),
+        dimension_of("rater", raters, fixed=False),
+        dimension_of("prompt", prompts, fixed=options.fixed_prompts),
     )
     if values.min() == values.max():
         return _without_spread(counts, values, dimensions, options, typical)
     return _with_spread(counts, values, dimensions, options)
-
-
-def _dimension(name: str, codes: Codes, *, fixed: bool) -> Dimension:
-    groups = group(codes)
-    unlabelled = groups.count == 1 and codes[0] == UNLABELLED
-    if fixed:  # a population needs no labels to be the population
-        return Dimension(name, "fixed", None if unlabelled else groups.count, None)
-    if unlabelled:
-        return Dimension(name, "unlabelled", None, None)
-    if groups.count == 1:
-        return Dimension(name, "one cluster", 1, None)
-    if groups.largest == 1:
-        return Dimension(name, "single votes", groups.count, None)
-    return Dimension(name, "clustered", groups.count, groups)
 
 
 def _with_spread(
@@ -214,7 +194,7 @@ def _with_spread(
         design_effect=design_effect,
         dimensions=dimensions,
         options=options,
-        method=_method(dimensions),
+        method=method_of(dimensions),
         warnings=_few_votes(values),
     )
 
@@ -229,7 +209,7 @@ def _without_spread(
     """All votes equal: their variance is borrowed from the criterion's other pairs."""
     rate = float(values[0])
     words = [{0.0: "all lost", 0.5: "all tied", 1.0: "all won"}[rate]]
-    n_eff, df, method = float(values.size), None, _method(dimensions)
+    n_eff, df, method = float(values.size), None, method_of(dimensions)
     clusters = [d.groups.count for d in dimensions if d.groups is not None]
     if clusters:
         n_eff, df = n_eff / max(1.0, typical or 1.0), max(1.0, min(clusters) - 1.0)
@@ -280,8 +260,8 @@ def _result(
         win_rate_decided=_decided(counts),
         confidence=options.confidence,
         method=method,
-        estimand=_estimand(raters.state, prompts.state, options),
-        warnings=(*_few_clusters(raters, prompts), *warnings),
+        estimand=estimand_of(raters.state, prompts.state, decided=options.ties == "drop"),
+        warnings=(*cluster_warnings(raters, prompts), *warnings),
     )
 
 
@@ -301,7 +281,11 @@ def _nothing(counts: tuple[int, int, int], options: Options) -> WinRate:
         win_rate_decided=None,
         confidence=options.confidence,
         method="none",
-        estimand=_estimand("clustered", "fixed" if options.fixed_prompts else "clustered", options),
+        estimand=estimand_of(
+            "clustered",
+            "fixed" if options.fixed_prompts else "clustered",
+            decided=options.ties == "drop",
+        ),
         warnings=("no decided votes" if sum(counts) else "no votes",),
     )
 
@@ -323,35 +307,6 @@ def _quantile(confidence: float, df: float | None) -> float:
 def _upper_tail(distance: float, df: float | None) -> float:
     # Read from the lower tail: 1 - F would lose all digits of a small p-value.
     return float(ndtr(-distance) if df is None else stdtr(df, -distance))
-
-
-def _method(dimensions: tuple[Dimension, ...]) -> str:
-    names = [d.name for d in dimensions if d.groups is not None]
-    if not names:
-        return "independent votes"
-    return "two-way jackknife" if len(names) == 2 else f"{names[0]} jackknife"
-
-
-def _estimand(raters: State, prompts: State, options: Options) -> str:
-    """Over whom and what the win rate speaks, in words that stand beside it in a report."""
-    words = {"one cluster": "this {}", "unlabelled": "unknown {}", "fixed": "these {}s"}
-    parts = [
-        words.get(raters, "random {}").format("rater"),
-        words.get(prompts, "random {}").format("prompt"),
-    ]
-    return ", ".join([*parts, "decided votes"] if options.ties == "drop" else parts)
-
-
-def _few_clusters(raters: Dimension, prompts: Dimension) -> list[str]:
-    words = []
-    for dimension, few in ((raters, FEW_RATERS), (prompts, FEW_PROMPTS)):
-        if dimension.state == "unlabelled":
-            words.append(f"no {dimension.name} labels")
-        if dimension.state == "one cluster":
-            words.append(f"one {dimension.name}")
-        if dimension.state != "fixed" and dimension.count is not None and dimension.count < few:
-            words.append(f"few {dimension.name}s")
-    return words
 
 
 def _few_votes(values: Floats) -> list[str]:

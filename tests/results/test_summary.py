@@ -8,7 +8,8 @@ import pytest
 from jsonschema import ValidationError
 
 from evalsite.results import wording
-from evalsite.results.summary import Design, Options, Votes, report_of, summarise
+from evalsite.results.summary import Design, Votes, report_of, summarise
+from evalsite.stats import Options
 from tests.results.contract import SCHEMA, check
 
 DESIGN = Design(

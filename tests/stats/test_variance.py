@@ -125,7 +125,9 @@ def test_groups_do_not_depend_on_how_far_apart_the_keys_lie():
 
 def test_labels_of_any_kind_are_numbered():
     assert factorise(["b", "a", "b"], 3, "rater").tolist() == [0, 1, 0]
-    assert factorise(np.array([7, 3, 7]), 3, "rater").tolist() == [0, 1, 0]
+    assert factorise(np.array([7, 3, 7]), 3, "rater").tolist() == [1, 0, 1]
+    far_apart = np.array([2**63 - 1, -(2**63), 2**63 - 1])
+    assert factorise(far_apart, 3, "rater").tolist() == [1, 0, 1]
     assert factorise(["b", None, "none"], 3, "rater").tolist() == [0, UNLABELLED, UNLABELLED]
     assert factorise(None, 2, "rater").tolist() == [UNLABELLED, UNLABELLED]
 
