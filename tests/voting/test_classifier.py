@@ -22,7 +22,7 @@ from tests import world
 from tests.voting.visitor import enter
 
 pytestmark = pytest.mark.django_db
-N_PROMPTS = 100
+N_PROMPTS = 60
 CHANCE, MARGIN = 0.5, 0.05
 Facts = frozenset[str]
 
