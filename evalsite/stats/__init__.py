@@ -3,6 +3,7 @@
 Every formula stands in FORMULAS.md, with its symbols and its source.
 """
 
+from evalsite.stats.agreement import Agreement, krippendorff_alpha, vote_alpha
 from evalsite.stats.intervals import (
     Interval,
     clopper_pearson_interval,
@@ -14,6 +15,7 @@ from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
 __all__ = [
+    "Agreement",
     "Interval",
     "Options",
     "Ties",
@@ -23,7 +25,9 @@ __all__ = [
     "clopper_pearson_interval",
     "clustered_interval",
     "jeffreys_interval",
+    "krippendorff_alpha",
     "pair_win_rates",
+    "vote_alpha",
     "wilson_interval",
     "win_rates",
 ]

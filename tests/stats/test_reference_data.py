@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 
 from evalsite.stats import (
+    check_votes,
     clopper_pearson_interval,
     clustered_interval,
     jeffreys_interval,
     pair_win_rates,
+    vote_alpha,
     wilson_interval,
 )
 
@@ -150,3 +152,9 @@ def test_a_pair_alone_gets_the_interval_that_it_gets_among_all():
     )
     among = results("tmo", False)[0, 1]
     assert (alone.low, alone.high) == pytest.approx((among.low, among.high))
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("tmo", 0.303155), ("llmfao", 0.290345)])
+def test_agreement_is_what_it_is_known_to_be(name, alpha):
+    columns, _ = votes(name)
+    assert vote_alpha(check_votes(**columns)).alpha == pytest.approx(alpha, abs=1e-6)
