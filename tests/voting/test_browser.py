@@ -20,7 +20,7 @@ from evalsite.studies.models import Study
 from evalsite.voting import queries, services
 from evalsite.voting.models import Flag, Rater, Vote
 from tests import world
-from tests.voting.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
