@@ -124,20 +124,14 @@ def test_what_is_no_image_is_refused():
         decode(out.getvalue()[:500])
 
 
-def test_chromium_shows_a_padded_file(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = pytest.importorskip("shutil").which("chromium")
-    if not chromium:
-        pytest.skip("chromium is not on this machine")
+def test_chromium_shows_a_padded_file(tmp_path, browser):
     image = noise((64, 64))
     (plain, _) = display_files([image.copy(), noise((64, 64), 2)], Frame(64, "LANCZOS"))
     (tmp_path / "shown.webp").write_bytes(plain)
     (tmp_path / "page.html").write_text('<body style="margin:0"><img src="shown.webp">')
-    with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 64, "height": 64})
-        page.goto((tmp_path / "page.html").as_uri())
-        page.wait_for_function("document.images[0].complete")
-        screen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        browser.close()
+    page = browser.new_page(viewport={"width": 64, "height": 64})
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_function("document.images[0].complete")
+    screen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    page.close()
     assert screen.tobytes() == image.tobytes()
