@@ -1,0 +1,356 @@
+"""Votes from elsewhere: a CSV, TSV, JSONL or Parquet file, checked whole before it is used.
+
+Nothing here knows a database: a path comes in, numbered columns or a readable error go out.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from evalsite.stats.clusters import UNLABELLED, Codes, Floats
+
+SHOWN_PROBLEMS = 20
+
+# Our name of a column -> what others call it, in lower case.
+COLUMNS = {
+    "criterion": ("criterion", "question", "task"),
+    "rater_id": ("rater_id", "rater", "judge", "worker", "worker_id", "annotator", "user_id"),
+    "prompt_id": ("prompt_id", "prompt", "question_id", "item", "item_id"),
+    "system_a": ("system_a", "model_a"),
+    "system_b": ("system_b", "model_b"),
+    "winner": ("winner", "preference", "label"),
+    "left": ("left", "left_side"),
+    "category": ("category",),
+    "challenge": ("challenge",),
+    "rater_group": ("rater_group", "group"),
+    "voted_at": ("voted_at", "time", "timestamp", "tstamp"),
+}
+REQUIRED = ("system_a", "system_b", "winner")
+DEFAULT_CRITERION = "overall"
+NO_LABEL = "none"
+WINNERS = {
+    **dict.fromkeys(("a", "model_a", "system_a"), 1.0),
+    **dict.fromkeys(("b", "model_b", "system_b"), 0.0),
+    **dict.fromkeys(
+        ("tie", "tie (bothbad)", "tie (both bad)", "bothbad", "both_bad", "both", "draw"), 0.5
+    ),
+}
+LEFTS = {
+    **dict.fromkeys(("a", "model_a", "system_a"), True),
+    **dict.fromkeys(("b", "model_b", "system_b"), False),
+}
+
+
+class VotesFileError(ValueError):
+    """A file of votes cannot be used. `problems` lists what was found, a line each."""
+
+    def __init__(self, problems: Sequence[str], n_more: int = 0) -> None:
+        self.problems = list(problems)
+        more = [f"... and {n_more} more"] if n_more else []
+        super().__init__("\n".join([*self.problems, *more]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A column of text as numbers: `names[codes[i]]` stands on row i, names in sorted order.
+
+    A rater or a prompt that is called `none` has the code UNLABELLED.
+    """
+
+    codes: Codes
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoteTable:
+    """Checked votes, one per row of every column; systems and criteria in alphabetical order."""
+
+    criteria: tuple[str, ...]
+    systems: tuple[str, ...]
+    criterion: Codes  # index in criteria
+    first: Codes  # index in systems: system_a as the file has it
+    second: Codes
+    outcomes: Floats  # of system_a: 1 won, 0 lost, 0.5 tie
+    raters: Column | None  # None: the file has no such column
+    prompts: Column | None
+    a_on_left: NDArray[np.bool_] | None
+    categories: Column | None
+    challenges: Column | None
+    rater_groups: Column | None
+    unused: tuple[str, ...]  # columns of the file that say nothing here
+
+    def __len__(self) -> int:
+        return self.outcomes.size
+
+
+def read_votes(path: Path, *, a_is_left: bool = False) -> tuple[VoteTable, str]:
+    """The votes of a file, and the sha256 of its bytes. Raises VotesFileError."""
+    table = number_votes(read_columns(path), Lines(path), a_is_left=a_is_left)
+    with path.open("rb") as file:
+        return table, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Reading
+
+
+def read_columns(path: Path) -> pl.DataFrame:
+    """Every column of the file as text, under the file's own names. Raises VotesFileError."""
+    readers = {
+        ".csv": _read_separated,
+        ".tsv": _read_separated,
+        ".jsonl": _read_jsonl,
+        ".ndjson": _read_jsonl,
+        ".parquet": _read_parquet,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        endings = ", ".join(readers)
+        raise VotesFileError([f"{path.name}: expected a file that ends in one of {endings}"])
+    try:
+        frame = reader(path)
+    except OSError as error:
+        raise VotesFileError([f"{path.name}: cannot be read: {error.strerror or error}"]) from error
+    except pl.exceptions.NoDataError as error:
+        raise VotesFileError([f"{path.name}: holds no votes"]) from error
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise VotesFileError(list(_unreadable(path, error))) from error
+    if frame.is_empty():
+        raise VotesFileError([f"{path.name}: holds no votes"])
+    return frame
+
+
+def _read_separated(path: Path) -> pl.DataFrame:
+    frame = _as_text(pl.read_csv(path, separator=_separator(path), infer_schema=False))
+    return frame.filter(pl.any_horizontal(pl.all() != ""))  # an empty line is no vote
+
+
+def _separator(path: Path) -> str:
+    """A tab in TSV; in CSV a comma, or the semicolon that some spreadsheets write."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    with path.open("rb") as file:
+        head = file.readline()
+    return ";" if b";" in head and b"," not in head else ","
+
+
+def _read_jsonl(path: Path) -> pl.DataFrame:
+    return _as_text(pl.read_ndjson(path, infer_schema_length=None))
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    return _as_text(pl.read_parquet(path))
+
+
+def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
+    plain = [name for name, kind in frame.schema.items() if not kind.is_nested()]
+    return frame.select(pl.col(plain).cast(pl.String).fill_null(""))
+
+
+def _unreadable(path: Path, error: Exception) -> Iterator[str]:
+    """Where a text file breaks off its form: the line, found by reading it once more, slowly."""
+    if path.suffix.lower() == ".parquet":
+        yield f"{path.name}: expected a Parquet file: {str(error).splitlines()[0]}"
+        return
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as broken:
+        line = data.count(b"\n", 0, broken.start) + 1
+        yield f"{path.name}: line {line}: expected UTF-8 text"
+        return
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    found = list(_broken_json(text) if is_json else _broken_rows(text, _separator(path)))
+    for line, reason in found[:SHOWN_PROBLEMS]:
+        yield f"{path.name}: line {line}: {reason}"
+    if not found:
+        yield f"{path.name}: {str(error).splitlines()[0]}"
+
+
+def _broken_rows(text: str, separator: str) -> Iterator[tuple[int, str]]:
+    rows = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+    width = len(next(rows, []))
+    for row in rows:
+        if row and len(row) != width:
+            yield rows.line_num, f"expected {width} cells, found {len(row)}"
+
+
+def _broken_json(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            row = json.loads(line) if line.strip() else {}
+        except json.JSONDecodeError as error:
+            yield number, f"expected JSON: {error.msg}"
+        else:
+            if not isinstance(row, dict):
+                yield number, "expected an object"
+
+
+class Lines:
+    """The line of a row in its file, for messages; read only when there is something to say."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def name(self, rows: Sequence[int]) -> list[str]:
+        """How to call these rows, given in ascending order from 0."""
+        suffix = self.path.suffix.lower()
+        if suffix == ".parquet":
+            return [f"{self.path.name}: row {row + 1}" for row in rows]
+        lines = self._of_json() if suffix in (".jsonl", ".ndjson") else self._of_separated()
+        found = dict.fromkeys(rows, 0)
+        for row, line in enumerate(lines):
+            if row in found:
+                found[row] = line
+            if row >= rows[-1]:
+                break
+        return [f"{self.path.name}: line {found[row]}" for row in rows]
+
+    def _of_json(self) -> Iterator[int]:
+        with self.path.open(encoding="utf-8-sig") as file:
+            yield from (number for number, line in enumerate(file, start=1) if line.strip())
+
+    def _of_separated(self) -> Iterator[int]:
+        """The first line of each row: a quoted cell may hold line breaks."""
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=_separator(self.path))
+            next(reader, None)
+            last = reader.line_num
+            for row in reader:
+                if any(row):
+                    yield last + 1
+                last = reader.line_num
+
+
+# Checking and numbering
+
+
+def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) -> VoteTable:
+    """Text columns as numbers, every row checked. Raises VotesFileError with all that is wrong."""
+    theirs = _find_columns(frame.columns, lines.path.name)
+    columns = {ours: number(frame[name]) for ours, name in theirs.items()}
+    first, second, systems = _merge(columns["system_a"], columns["system_b"])
+    outcomes = _meaning(columns["winner"], WINNERS, columns)
+    sides = _meaning(columns["left"], LEFTS, columns) if "left" in columns else None
+    _refuse_bad_rows(columns, first == second, outcomes, sides, lines)
+    criterion = columns.get("criterion")
+    return VoteTable(
+        criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
+        systems=systems,
+        criterion=criterion.codes if criterion else np.zeros(len(frame), dtype=np.intp),
+        first=first,
+        second=second,
+        outcomes=outcomes,
+        raters=_labels(columns.get("rater_id")),
+        prompts=_labels(columns.get("prompt_id")),
+        a_on_left=np.ones(len(frame), dtype=bool) if a_is_left else _as_sides(sides),
+        categories=columns.get("category"),
+        challenges=columns.get("challenge"),
+        rater_groups=columns.get("rater_group"),
+        unused=tuple(name for name in frame.columns if name not in theirs.values()),
+    )
+
+
+def _find_columns(names: Sequence[str], file: str) -> dict[str, str]:
+    """Our name -> the file's own, for every column that is there."""
+    by_lower = {name.strip().lower(): name for name in reversed(names)}
+    found = {}
+    for ours, spellings in COLUMNS.items():
+        known = [by_lower[spelling] for spelling in spellings if spelling in by_lower]
+        if known:
+            found[ours] = known[0]
+    missing = [" or ".join(COLUMNS[name]) for name in REQUIRED if name not in found]
+    if missing:
+        there = ", ".join(names)
+        raise VotesFileError([f"{file}: no column {name}; found {there}" for name in missing])
+    return found
+
+
+def number(column: pl.Series) -> Column:
+    """Text as codes into its sorted distinct values, blanks around them cut off."""
+    numbered = column.cast(pl.Categorical)
+    distinct = numbered.unique()
+    texts = [text.strip() for text in distinct.cast(pl.String)]
+    names = sorted(set(texts))
+    place = {name: i for i, name in enumerate(names)}
+    physical = distinct.to_physical().to_numpy()
+    code_of = np.zeros(int(physical.max()) + 1, dtype=np.intp)
+    code_of[physical] = [place[text] for text in texts]
+    return Column(code_of[numbered.to_physical().to_numpy()], tuple(names))
+
+
+def _labels(column: Column | None) -> Column | None:
+    """The word `none` is no label: -1, as everywhere in the arithmetic."""
+    if column is None or NO_LABEL not in column.names:
+        return column
+    codes = column.codes.copy()
+    codes[codes == column.names.index(NO_LABEL)] = UNLABELLED
+    return Column(codes, column.names)
+
+
+def _merge(one: Column, two: Column) -> tuple[Codes, Codes, tuple[str, ...]]:
+    """Two columns over one list of names."""
+    names = sorted({*one.names, *two.names})
+    place = {name: i for i, name in enumerate(names)}
+    first, second = (np.array([place[n] for n in c.names])[c.codes] for c in (one, two))
+    return first, second, tuple(names)
+
+
+def _meaning(column: Column, words: Mapping[str, float], columns: dict[str, Column]) -> Floats:
+    """What each row's word says of system_a, 1 or 0 or between; NaN where it says nothing.
+
+    A word is one of `words`, in any case, or the name of one of the row's two systems.
+    """
+    values = np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+    for row in np.flatnonzero(np.isnan(values)):
+        word = column.names[column.codes[row]]
+        for value, side in ((1.0, "system_a"), (0.0, "system_b")):
+            if word and word == columns[side].names[columns[side].codes[row]]:
+                values[row] = value
+    return values
+
+
+def _as_sides(sides: Floats | None) -> NDArray[np.bool_] | None:
+    return None if sides is None else sides == 1
+
+
+def _refuse_bad_rows(
+    columns: dict[str, Column],
+    same: NDArray[np.bool_],
+    outcomes: Floats,
+    sides: Floats | None,
+    lines: Lines,
+) -> None:
+    """Raises VotesFileError that names the line, column and reason of every bad row."""
+    bad: list[tuple[int, str]] = []
+    n_bad = 0
+
+    def look(wrong: NDArray[np.bool_], column: str, expected: str) -> None:
+        nonlocal n_bad
+        rows = np.flatnonzero(wrong)
+        n_bad += rows.size
+        found = columns[column]
+        for row in rows[:SHOWN_PROBLEMS].tolist():
+            value = found.names[found.codes[row]]
+            bad.append((row, f"{column}: expected {expected}, found {value or 'nothing'}"))
+
+    for name in ("criterion", "rater_id", "prompt_id", "system_a", "system_b"):
+        if name in columns and "" in columns[name].names:
+            hint = ", or none where there is none" if name in ("rater_id", "prompt_id") else ""
+            look(columns[name].codes == columns[name].names.index(""), name, f"a name{hint}")
+    empty = np.array([not name for name in columns["system_a"].names])[columns["system_a"].codes]
+    look(same & ~empty, "system_b", "another system than system_a")
+    look(np.isnan(outcomes), "winner", "a, b or tie")
+    if sides is not None:
+        look(np.isnan(sides), "left", "a or b")
+    if bad:
+        shown = sorted(bad)[:SHOWN_PROBLEMS]
+        places = lines.name([row for row, _ in shown])
+        texts = [f"{place}: {text}" for place, (_, text) in zip(places, shown, strict=True)]
+        raise VotesFileError(texts, n_bad - len(texts))

@@ -1,0 +1,136 @@
+"""Votes from anywhere: every usual form is understood, every bad row is named."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from evalsite.results.votes_file import VotesFileError, VoteTable, read_votes
+
+HEAD = "criterion,rater_id,prompt_id,system_a,system_b,winner\n"
+
+
+def read(folder: Path, name: str, content: str | bytes, **options: bool) -> VoteTable:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_votes(path, **options)[0]
+
+
+def refused(folder: Path, name: str, content: str | bytes) -> list[str]:
+    with pytest.raises(VotesFileError) as caught:
+        read(folder, name, content)
+    return str(caught.value).splitlines()
+
+
+def names_of(table: VoteTable) -> list[tuple[str, str, float]]:
+    rows = zip(table.first, table.second, table.outcomes, strict=True)
+    return [(table.systems[i], table.systems[j], float(y)) for i, j, y in rows]
+
+
+def test_our_own_columns_are_read(tmp_path):
+    table = read(tmp_path, "v.csv", HEAD + "q,r2,p1,Y,X,a\nq,r1,p2,X,Y,tie\nq,none, p1 ,X,Z,b\n")
+    assert names_of(table) == [("Y", "X", 1.0), ("X", "Y", 0.5), ("X", "Z", 0.0)]
+    assert table.criteria == ("q",)
+    assert table.systems == ("X", "Y", "Z")
+    assert table.raters.names == ("none", "r1", "r2")
+    assert table.raters.codes.tolist() == [2, 1, -1]
+    assert table.prompts.codes.tolist() == [0, 1, 0]
+    assert table.a_on_left is None
+
+
+ARENA = [("X", "Y", 1.0), ("Y", "X", 0.5), ("X", "Y", 0.0), ("X", "Y", 0.5)]
+ARENA_ROWS = [
+    {"model_a": "X", "model_b": "Y", "winner": "model_a", "judge": 1, "tstamp": 7.5},
+    {"model_a": "Y", "model_b": "X", "winner": "tie (bothbad)", "judge": 1, "tstamp": 8.5},
+    {"model_a": "X", "model_b": "Y", "winner": "Model_B", "judge": 2, "tstamp": 8.5},
+    {"model_a": "X", "model_b": "Y", "winner": "tie", "judge": 2, "tstamp": 8.5},
+]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_the_arenas_spellings_are_read_in_every_form(tmp_path, ending):
+    frame, path = pl.DataFrame(ARENA_ROWS), tmp_path / f"votes.{ending}"
+    {
+        "csv": frame.write_csv,
+        "tsv": lambda to: frame.write_csv(to, separator="\t"),
+        "jsonl": frame.write_ndjson,
+        "parquet": frame.write_parquet,
+    }[ending](path)
+    table, _ = read_votes(path)
+    assert names_of(table) == ARENA
+    assert table.criteria == ("overall",)
+    assert table.raters.names == ("1", "2")
+    assert table.prompts is None
+
+
+def test_a_winner_may_be_named(tmp_path):
+    table = read(tmp_path, "v.csv", "model_a,model_b,winner\nX,Y,Y\nX,Y,X\n")
+    assert table.outcomes.tolist() == [0.0, 1.0]
+
+
+def test_a_semicolon_a_byte_order_mark_and_other_columns_do_no_harm(tmp_path):
+    table = read(tmp_path, "v.csv", b"\xef\xbb\xbfmodel_a;model_b;winner;mood\nX;Y;a;good\n")
+    assert names_of(table) == [("X", "Y", 1.0)]
+    assert table.unused == ("mood",)
+
+
+def test_nested_values_in_jsonl_are_passed_over(tmp_path):
+    row = '{"model_a":"X","model_b":"Y","winner":"tie","conversation":[{"role":"user"}]}\n'
+    assert names_of(read(tmp_path, "v.jsonl", row)) == [("X", "Y", 0.5)]
+
+
+def test_sides_come_from_a_column_or_from_the_reader(tmp_path):
+    text = "system_a,system_b,winner,left\nX,Y,a,a\nX,Y,a,Y\n"
+    assert read(tmp_path, "v.csv", text).a_on_left.tolist() == [True, False]
+    text = "system_a,system_b,winner\nX,Y,a\n"
+    assert read(tmp_path, "v.csv", text).a_on_left is None
+    assert read(tmp_path, "v.csv", text, a_is_left=True).a_on_left.tolist() == [True]
+
+
+def test_every_bad_row_is_named_with_its_line_column_and_reason(tmp_path):
+    rows = "q,r,p,X,X,a\nq,,p,Y,X,c\n,r,p,Y,,a\nq,r,p,X,Y,a\n"
+    assert refused(tmp_path, "v.csv", HEAD + rows) == [
+        "v.csv: line 2: system_b: expected another system than system_a, found X",
+        "v.csv: line 3: rater_id: expected a name, or none where there is none, found nothing",
+        "v.csv: line 3: winner: expected a, b or tie, found c",
+        "v.csv: line 4: criterion: expected a name, found nothing",
+        "v.csv: line 4: system_b: expected a name, found nothing",
+    ]
+
+
+def test_many_bad_rows_are_counted_beyond_a_limit(tmp_path):
+    problems = refused(tmp_path, "v.csv", HEAD + "q,r,p,X,Y,?\n" * 100)
+    assert len(problems) == 21
+    assert problems[-1] == "... and 80 more"
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    text = HEAD + 'q,r,"two\nlines",X,Y,a\n\nq,r,p,X,Y,?\n'
+    assert refused(tmp_path, "v.csv", text)[0].startswith("v.csv: line 5: winner")
+    row = '{"model_a":"X","model_b":"Y","winner":"%s"}\n'
+    assert refused(tmp_path, "v.jsonl", row % "a" + "\n" + row % "?")[0].startswith(
+        "v.jsonl: line 3: winner"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("v.csv", "a,b\n1,2\n", "v.csv: no column system_a or model_a; found a, b"),
+        ("v.csv", HEAD, "v.csv: holds no votes"),
+        ("v.csv", "", "v.csv: holds no votes"),
+        ("v.csv", HEAD + "q,r,p,X,Y,a,more\n", "v.csv: line 2: expected 6 cells, found 7"),
+        ("v.csv", HEAD.encode() + b"q,r\xe9,p,X,Y,a\n", "v.csv: line 2: expected UTF-8 text"),
+        ("v.jsonl", '{"winner": "a"}\n{oops}\n', "v.jsonl: line 2: expected JSON: "),
+        ("v.jsonl", "[1]\n", "v.jsonl: line 1: expected an object"),
+        ("v.parquet", b"rubbish", "v.parquet: expected a Parquet file"),
+        ("v.xlsx", b"", "v.xlsx: expected a file that ends in one of .csv, .tsv, .jsonl"),
+    ],
+)
+def test_a_file_that_is_no_table_of_votes_is_refused(tmp_path, name, content, problem):
+    assert refused(tmp_path, name, content)[0].startswith(problem)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(VotesFileError, match=r"nowhere\.csv: cannot be read: No such file"):
+        read_votes(tmp_path / "nowhere.csv")
