@@ -1,8 +1,11 @@
 """Every measurement in a form of seconds: it runs, and prints its table. Never how fast."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks.coverage import read_store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,3 +18,27 @@ def test_the_leasing_benchmark_prints_its_table():
     assert run.returncode == 0, run.stderr
     assert "60 ballots" in run.stdout
     assert [line.split()[0] for line in run.stdout.splitlines()[1:3]] == ["lease", "vote"]
+
+
+def run_program(name: str, *options: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *options],
+        cwd=ROOT,
+        env={**os.environ, **extra},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
+    out = tmp_path / "coverage.md"
+    first = run_program("coverage", "--runs", "4", "--out", str(out), VAR_DIR=str(tmp_path))
+    assert first.returncode in (0, 1), first.stderr  # four runs say little about the gate
+    assert "- Wilson: fails the gate" in first.stdout
+    assert first.stdout.count("\n| 5 | ") == first.stdout.count("\n| 30 | ") == 24
+    store = tmp_path / "coverage" / "headline-4.jsonl"
+    lines = store.read_text().splitlines()
+    store.write_text("\n".join([*lines[:-2], lines[-1][:20]]))
+    again = run_program("coverage", "--runs", "4", VAR_DIR=str(tmp_path))
+    assert again.stdout == first.stdout
+    assert len(read_store(store)) == 48

@@ -1,0 +1,243 @@
+"""How often 95% intervals hold the truth when votes share raters and prompts, by simulation.
+
+    ./dev bench coverage [--grid headline|full] [--runs 2000] [--out FILE.md] [--fresh]
+
+Each cell of the grid is one kind of study, simulated `runs` times with a seed of its own; four
+intervals are made of the same votes: ours, Wilson's, the percentile bootstrap of single votes and
+the sandwich clustered by rater. Cells that are done stay done (in var/coverage): a run that was
+stopped goes on. Exit status 1 where ours misses the gate on the headline grid, or Wilson passes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, astuple, dataclass
+from datetime import date
+from itertools import product
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: every core has a cell of its own
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from scipy.special import ndtri
+
+from evalsite.stats import clustered_interval, wilson_interval
+from tests.stats.simulated import draw_votes
+
+METHODS = ("ours", "Wilson", "bootstrap", "sandwich")
+BOOTSTRAP_ROUNDS = 1000
+Z = float(ndtri(0.975))
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One kind of study; `sd` and `prompt_sd` are logit deviations of raters and of prompts."""
+
+    raters: int
+    prompts: int
+    per_prompt: int
+    rate: float
+    sd: float
+    prompt_sd: float
+    heavy: bool
+    tie: float
+
+    @property
+    def truth(self) -> float:
+        return (1 - self.tie) * self.rate + self.tie / 2
+
+    @property
+    def seed(self) -> int:
+        return zlib.crc32(repr(astuple(self)).encode())
+
+
+RATES, SPREADS = (0.5, 0.6, 0.8, 0.95), ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0))
+
+
+def headline_grid() -> list[Cell]:
+    return [
+        Cell(raters, 100, 3, rate, *sds, heavy, 0.0)
+        for raters, heavy, sds, rate in product((5, 30), (False, True), SPREADS, RATES)
+    ]
+
+
+def full_grid() -> list[Cell]:
+    """Everything at once; "mixed" are raters who differ by 0.5 on prompts that differ by 1."""
+    sizes = product((3, 5, 10, 30, 100), (30, 100, 300), (1, 3, 5))
+    return [
+        Cell(*size, rate, *sds, heavy, tie)
+        for size, heavy, tie, sds, rate in product(
+            sizes, (False, True), (0.0, 0.2), (*SPREADS, (0.5, 1.0)), RATES
+        )
+        if size[2] <= size[0]  # nobody votes twice on a prompt
+    ]
+
+
+GRIDS = {"headline": headline_grid, "full": full_grid}
+
+
+# One cell
+
+
+def coverage_of(cell: Cell, runs: int) -> dict[str, float]:
+    """Share of runs in which each method's interval holds the truth."""
+    rng = np.random.default_rng(cell.seed)
+    held = dict.fromkeys(METHODS, 0)
+    for _ in range(runs):
+        votes = draw_votes(rng, **asdict(cell))
+        for method, (low, high) in zip(METHODS, intervals(rng, *votes), strict=True):
+            held[method] += low <= cell.truth <= high
+    return {method: count / runs for method, count in held.items()}
+
+
+def intervals(
+    rng: np.random.Generator, outcomes: np.ndarray, raters: np.ndarray, prompts: np.ndarray
+) -> Iterator[tuple[float, float]]:
+    """The limits of every method, in the order of METHODS."""
+    n, mean = outcomes.size, outcomes.mean()
+    ours = clustered_interval(outcomes, raters, prompts)
+    yield ours.low, ours.high
+    wilson = wilson_interval(outcomes.sum(), n)
+    yield wilson.low, wilson.high
+    shares = [(outcomes == value).mean() for value in (1.0, 0.5, 0.0)]
+    rounds = rng.multinomial(n, shares, size=BOOTSTRAP_ROUNDS) @ [1.0, 0.5, 0.0] / n
+    yield tuple(np.quantile(rounds, (0.025, 0.975)))
+    sums = np.bincount(raters, weights=outcomes - mean)
+    groups = np.unique(raters).size
+    reach = Z * np.sqrt(sums @ sums * groups / max(groups - 1, 1)) / n
+    yield mean - reach, mean + reach
+
+
+# All cells
+
+
+def run_grid(cells: Sequence[Cell], runs: int, store: Path) -> dict[Cell, dict[str, float]]:
+    """Every cell's coverage: what `store` holds already, and the rest over all cores."""
+    done = read_store(store)
+    waiting = [cell for cell in cells if cell not in done]
+    columns = (*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        store.open("a") as file,
+        ProcessPoolExecutor() as pool,
+        Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress,
+    ):
+        bar = progress.add_task("cells", total=len(cells), completed=len(cells) - len(waiting))
+        futures = {pool.submit(coverage_of, cell, runs): cell for cell in waiting}
+        for future in as_completed(futures):
+            cell = futures[future]
+            done[cell] = future.result()
+            # The line break comes first: a line that a kill cut off stays alone.
+            file.write("\n" + json.dumps({"cell": asdict(cell), "coverage": done[cell]}))
+            file.flush()
+            progress.advance(bar)
+    return {cell: done[cell] for cell in cells}
+
+
+def read_store(store: Path) -> dict[Cell, dict[str, float]]:
+    """Cells that an earlier run has done; a last line cut off by a kill is passed over."""
+    done = {}
+    for line in store.read_text().splitlines() if store.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        done[Cell(**row["cell"])] = row["coverage"]
+    return done
+
+
+def passes_gate(found: dict[Cell, dict[str, float]], method: str) -> bool:
+    """Every cell in [.925, .975], and their mean in [.945, .960]."""
+    shares = np.array([row[method] for row in found.values()])
+    every = bool((shares >= 0.925).all() and (shares <= 0.975).all())
+    return every and 0.945 <= shares.mean() <= 0.960
+
+
+# Words
+
+
+def cell_table(found: dict[Cell, dict[str, float]]) -> list[str]:
+    """A line of Markdown for every cell."""
+    lines = [
+        "| raters | load | logit sd | win rate | " + " | ".join(METHODS) + " |",
+        "|---|---|---|---|" + "---|" * len(METHODS),
+    ]
+    for cell, row in found.items():
+        load = "heavy" if cell.heavy else "even"
+        shares = " | ".join(f"{row[method]:.3f}" for method in METHODS)
+        lines.append(f"| {cell.raters} | {load} | {cell.sd:g} | {cell.rate:g} | {shares} |")
+    return lines
+
+
+def summary_table(found: dict[Cell, dict[str, float]]) -> list[str]:
+    """Lowest, mean and highest coverage of each method, by raters and by expected losses."""
+    lines = [
+        "| raters | expected losses | cells | "
+        + " | ".join(f"{method} (lowest, mean, highest)" for method in METHODS)
+        + " | ours in .925 to .975 |",
+        "|---|---|---|" + "---|" * (len(METHODS) + 1),
+    ]
+    groups: dict[tuple[int, str], list[dict[str, float]]] = {}
+    for cell, row in sorted(found.items()):
+        losses = cell.prompts * cell.per_prompt * (1 - cell.truth)
+        few = "under 10" if losses < 10 else "10 or more"
+        groups.setdefault((cell.raters, few), []).append(row)
+    for (raters, few), rows in groups.items():
+        spans = []
+        for method in METHODS:
+            shares = np.array([row[method] for row in rows])
+            spans.append(f"{shares.min():.3f}, {shares.mean():.3f}, {shares.max():.3f}")
+        inside = sum(0.925 <= row["ours"] <= 0.975 for row in rows)
+        share = f"{inside} of {len(rows)}"
+        lines.append(f"| {raters} | {few} | {len(rows)} | {' | '.join(spans)} | {share} |")
+    return lines
+
+
+def report(found: dict[Cell, dict[str, float]], grid: str, runs: int) -> str:
+    error = (0.95 * 0.05 / runs) ** 0.5
+    head = (
+        f"`./dev bench coverage --grid {grid} --runs {runs}`, {date.today()}, "
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. "
+        f"Monte-Carlo error of a share near .95: {error:.4f}."
+    )
+    verdicts = [
+        f"- {method}: {'passes' if passes_gate(found, method) else 'fails'} the gate "
+        f"(mean {np.mean([row[method] for row in found.values()]):.3f}, "
+        f"lowest {min(row[method] for row in found.values()):.3f}, "
+        f"highest {max(row[method] for row in found.values()):.3f})"
+        for method in METHODS
+    ]
+    table = cell_table(found) if grid == "headline" else summary_table(found)
+    return "\n".join([head, "", *verdicts, "", *table, ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--grid", choices=GRIDS, default="headline")
+    parser.add_argument("--runs", type=int, default=2000, help="studies a cell (2000)")
+    parser.add_argument("--out", type=Path, help="write the tables to this file too")
+    parser.add_argument("--fresh", action="store_true", help="forget what was done before")
+    asked = parser.parse_args()
+    folder = Path(os.environ.get("VAR_DIR", "var")) / "coverage"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = folder / f"{asked.grid}-{asked.runs}.jsonl"
+    if asked.fresh:
+        store.unlink(missing_ok=True)
+    found = run_grid(GRIDS[asked.grid](), asked.runs, store)
+    text = report(found, asked.grid, asked.runs)
+    print(text)
+    if asked.out:
+        asked.out.write_text(text)
+    if asked.grid == "full":
+        return 0
+    return int(not passes_gate(found, "ours") or passes_gate(found, "Wilson"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
