@@ -142,11 +142,10 @@ def _snapshot(field: str, repository: str, commit: str, variant: str) -> Path:
 
 def _hub_cache() -> Path:
     """Where huggingface_hub keeps what it downloads: its own variables, in its own order."""
-    environment = os.environ
-    if cache := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
+    if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(cache).expanduser()
-    home = environment.get("HF_HOME")
-    shared = environment.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("HF_HOME")
+    shared = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(home or f"{shared}/huggingface").expanduser() / "hub"
 
 
