@@ -1,6 +1,7 @@
 """The Celery app of the painters. Messages carry ids only; the Image rows are the queue.
 
-A worker is started with `celery -A generation.celery worker`. It keeps one child, which alone loads torch; the parent, which forks it, never does.
+A worker is started with `celery -A generation.celery worker`. It keeps one child, which alone
+loads torch; the parent, which forks it, never does.
 """
 
 import os
