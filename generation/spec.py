@@ -88,6 +88,12 @@ class Recipe(BaseModel):
         """Every field, as stored in System.recipe and Image.recipe."""
         return self.model_dump(mode="json")
 
+    def as_public_json(self) -> dict[str, Any]:
+        """`as_json` for whoever sits at another machine: a folder goes by its own name, and its
+        revision, which pins the content, says which folder of that name it was."""
+        places = {"checkpoint": public_place(self.checkpoint), "unet": public_place(self.unet)}
+        return {**self.as_json(), **places}
+
 
 def _imported_problems(recipe: Recipe) -> list[str]:
     empty = {"family", "checkpoint", "revision"}
@@ -168,6 +174,11 @@ def _schedule_problems(recipe: Recipe) -> list[str]:
     elif not SCHEDULERS.get(recipe.scheduler, True):
         problems.append(f"timesteps: {recipe.scheduler} does not accept explicit ones")
     return problems
+
+
+def public_place(place: str) -> str:
+    """A checkpoint without this machine's folders: the last part of an absolute path."""
+    return Path(place).name if Path(place).is_absolute() else place
 
 
 def is_commit(revision: str) -> bool:

@@ -3,6 +3,7 @@
 from evalsite.results.queries import Record, StudyDesign
 from evalsite.results.summary import Json
 from evalsite.results.tables import timestamp
+from generation.spec import Recipe, public_place
 
 
 def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
@@ -18,7 +19,7 @@ def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
         "closed_at": timestamp(study.closed_at) if study.closed_at else None,
         "design": _design_json(design),
         "counts": _counts_json(record, n_counted),
-        **_left_out_json(record),
+        **_left_out_json(record, design),
     }
 
 
@@ -47,7 +48,7 @@ def _design_json(design: StudyDesign) -> Json:
                 "key": system.key,
                 "label": system.label,
                 "licence": system.licence,
-                "recipe": system.recipe,
+                "recipe": Recipe.model_validate(system.recipe).as_public_json(),
             }
             for system in design.systems
         ],
@@ -71,14 +72,14 @@ def _counts_json(record: Record, n_counted: int) -> Json:
     }
 
 
-def _left_out_json(record: Record) -> Json:
+def _left_out_json(record: Record, design: StudyDesign) -> Json:
     prompts, raters = record.prompt_labels, record.rater_labels
     return {
         "removed_prompts": [
             {
                 "prompt_id": prompts[prompt.pk],
                 "prompt": prompt.text,
-                "reason": prompt.removed_reason,
+                "reason": _without_folders(prompt.removed_reason, design),
                 "removed_at": timestamp(prompt.removed_at),
             }
             for prompt in record.prompts
@@ -89,7 +90,7 @@ def _left_out_json(record: Record) -> Json:
                 "prompt_id": prompts[comparison.first.prompt_id],
                 "first": comparison.first.system.key,
                 "second": comparison.second.system.key,
-                "reason": comparison.removed_reason,
+                "reason": _without_folders(comparison.removed_reason, design),
                 "removed_at": timestamp(comparison.removed_at),
             }
             for comparison in record.removed_comparisons
@@ -106,3 +107,12 @@ def _left_out_json(record: Record) -> Json:
         ],
         "flags": record.flags,
     }
+
+
+def _without_folders(reason: str, design: StudyDesign) -> str:
+    """What went wrong with an image may name the folder that its checkpoint lies in."""
+    recipes = [system.recipe for system in design.systems]
+    places = {place for r in recipes for place in (r["checkpoint"], r.get("unet", "")) if place}
+    for place in sorted(places, key=len, reverse=True):  # one may lie inside another
+        reason = reason.replace(place, public_place(place))
+    return reason

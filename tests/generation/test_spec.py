@@ -147,3 +147,19 @@ def test_a_checkpoint_is_found_in_the_first_folder_that_has_it(tmp_path):
     assert find_checkpoint(str(tmp_path / "first"), folders) == tmp_path / "first"
     assert find_checkpoint("../second/one", [tmp_path / "first"]) is None
     assert find_checkpoint("absent", folders) is None
+
+
+def test_a_recipe_for_others_names_a_folder_and_not_where_it_lies():
+    here = recipe(
+        checkpoint="/srv/anna/models/mine",
+        unet="/srv/anna/faster",
+        revision=CONTENT,
+        unet_revision=CONTENT,
+    )
+    told = here.as_public_json()
+    assert (told["checkpoint"], told["unet"]) == ("mine", "faster")
+    same = {"checkpoint": here.checkpoint, "unet": here.unet}
+    assert {**told, **same} == here.as_json()
+    for place, revision in (("org/model", COMMIT), ("tiny-base", CONTENT)):
+        elsewhere = recipe(checkpoint=place, revision=revision)
+        assert elsewhere.as_public_json() == elsewhere.as_json()
