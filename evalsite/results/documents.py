@@ -18,11 +18,11 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
 
-from evalsite.results import presentation, queries, tables, wording
+from evalsite.results import charts, presentation, queries, tables, wording
 from evalsite.results.facts import study_json
 from evalsite.results.queries import StudyDesign
 from evalsite.results.summary import Json, Summary, report_of, summarise
-from evalsite.stats import Options, Ties
+from evalsite.stats import Options
 from evalsite.studies.models import Study
 
 DEFAULTS = Options()
@@ -117,14 +117,20 @@ def report_html(report: Report) -> bytes:
 
 def page_context(report: Report) -> Json:
     """What templates/results/_report.html shows."""
+    names = report.design.names
     return {
         "study": report.study,
-        "design": report.design,
         "report": report.data,
         "facts": report.data["study"],
+        "options": report.summary.options,
+        "confidence": wording.confidence_text(report.summary.options.confidence),
+        "tiles": presentation.tiles(report.data),
+        "has_ties": any(criterion.n_ties for criterion in report.summary.criteria),
         "parts": presentation.criterion_parts(report.design, report.summary),
-        "confidence": wording.percent(report.summary.options.confidence),
-        "methods": presentation.methods(report.data),
+        "ticks": charts.TICKS,
+        "methods": presentation.methods(report.data, names),
+        "left_out": presentation.left_out(report.data, names),
+        "systems": presentation.system_lines(report.data, names),
     }
 
 
@@ -141,16 +147,14 @@ def write_report(
     out: Path,
     *,
     at: datetime,
-    fixed_prompts: bool = False,
-    confidence: float = 0.95,
-    ties: Ties = "half",
+    options: Options = DEFAULTS,
 ) -> Report:
     """Write every document into the folder `out`, which is replaced whole or not at all.
 
     Raises StudyStillOpen before the study is closed, and NotAReport where `out` holds anything
     that is not of a report.
     """
-    report = read_report(study, at=at, options=Options(confidence, fixed_prompts, ties))
+    report = read_report(study, at=at, options=options)
     out = out.resolve()
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)

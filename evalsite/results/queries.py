@@ -36,6 +36,17 @@ class StudyDesign:
     systems: tuple[System, ...]
 
     @property
+    def names(self) -> dict[str, str]:
+        """Key of a system -> what people call it; the key too where a label is not its own."""
+        labels = [system.label for system in self.systems]
+        return {
+            system.key: system.label
+            if labels.count(system.label) == 1
+            else f"{system.label} ({system.key})"
+            for system in self.systems
+        }
+
+    @property
     def keys(self) -> Design:
         """Planned pairs come from the design, not from the comparisons: a pair that lost all of
         them was planned too."""

@@ -1,8 +1,10 @@
 """Pages for staff: the studies, and what each says once it is closed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Concatenate, ParamSpec
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
@@ -12,9 +14,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from evalsite.results import documents, queries
+from evalsite.results import documents, presentation, queries
 from evalsite.stats import Options
-from evalsite.studies.models import Study
+from evalsite.studies.models import Criterion, Study
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
@@ -52,9 +54,15 @@ def study(request: HttpRequest, slug: str) -> HttpResponse:
     if found.state != Study.State.CLOSED:
         link = request.build_absolute_uri(reverse("voting:landing", args=[found.code]))
         return render(request, "results/running.html", {"study": found, "rater_link": link})
-    report = documents.read_report(found, at=timezone.now(), options=_options(request))
-    context = documents.page_context(report)
-    return render(request, "results/study.html", context | {"names": documents.DOCUMENTS})
+    options = _options(request)
+    report = documents.read_report(found, at=timezone.now(), options=options)
+    context = documents.page_context(report) | {
+        "readings": tuple(_readings(report)),
+        "suggests_fixed_prompts": presentation.suggests_fixed_prompts(report.summary),
+        "files": documents.DOCUMENTS,
+        "query": _query(options),
+    }
+    return render(request, "results/study.html", context)
 
 
 @staff_only
@@ -70,5 +78,51 @@ def document(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     return HttpResponse(make(report), content_type=content_type, headers=headers)
 
 
+# One study, read in several ways: an address says how.
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A way to read the votes, and where the page does so."""
+
+    text: str
+    query: str
+    is_current: bool
+
+
 def _options(request: HttpRequest) -> Options:
-    return Options(fixed_prompts=request.GET.get("prompts") == "fixed")
+    return Options(
+        fixed_prompts=request.GET.get("prompts") == "fixed",
+        ties="drop" if request.GET.get("ties") == "drop" else "half",
+    )
+
+
+def _query(options: Options) -> str:
+    """The end of an address that asks for these options; nothing for the usual ones."""
+    asked = {"prompts": "fixed"} if options.fixed_prompts else {}
+    asked |= {"ties": "drop"} if options.ties == "drop" else {}
+    return f"?{urlencode(asked)}" if asked else ""
+
+
+def _readings(report: documents.Report) -> Iterator[tuple[str, tuple[Reading, ...]]]:
+    """What a reader may choose, each with its choices."""
+    options = report.summary.options
+
+    def choice(text: str, changed: Options) -> Reading:
+        return Reading(text, _query(changed), is_current=changed == options)
+
+    yield (
+        "Speaking of",
+        (
+            choice("prompts like these", replace(options, fixed_prompts=False)),
+            choice("these prompts only", replace(options, fixed_prompts=True)),
+        ),
+    )
+    if any(c.tie_policy == Criterion.TiePolicy.ALLOWED for c in report.design.criteria):
+        yield (
+            "A tie",
+            (
+                choice("counts as half a win", replace(options, ties="half")),
+                choice("is left out", replace(options, ties="drop")),
+            ),
+        )

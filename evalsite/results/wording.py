@@ -3,10 +3,14 @@
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from evalsite.results.summary import PairSummary
-from evalsite.stats import WinRate
+from evalsite.results.standings import Standing
 
 LANDMARKS = (0.0, 0.5, 1.0)
+
+ONE_SIDED = (
+    "Every vote prefers the same system: the width of the interval rests on an assumption about "
+    "how alike votes are."
+)
 
 WARNINGS = {
     "no votes": "No vote has been given on this pair.",
@@ -15,17 +19,15 @@ WARNINGS = {
     "few raters": "Fewer than 5 raters: the interval is a rough one.",
     "one prompt": "All votes are on one prompt: the interval speaks of that prompt only.",
     "few prompts": "Fewer than 10 prompts: a sample this small says little about other prompts. "
-    "Consider reading these prompts as the whole population (fixed prompts).",
+    "A report on these prompts only (fixed prompts) may serve better.",
     "no rater labels": "The votes do not say who gave them: votes of one rater are taken as "
     "independent, and the interval may be too narrow.",
     "no prompt labels": "The votes do not say which prompt they are on: votes on one prompt are "
     "taken as independent, and the interval may be too narrow.",
     "few losses": "Fewer than 10 votes went to the less preferred system: "
     "the interval is a rough one.",
-    "all won": "Every vote prefers the first system: the width of the interval rests on an "
-    "assumption about how alike votes are.",
-    "all lost": "Every vote prefers the second system: the width of the interval rests on an "
-    "assumption about how alike votes are.",
+    "all won": ONE_SIDED,
+    "all lost": ONE_SIDED,
     "all tied": "Every vote is a tie: the width of the interval rests on an assumption about "
     "how alike votes are.",
     "no design effect": "No other pair shows how alike the votes of one rater or prompt are: "
@@ -33,8 +35,29 @@ WARNINGS = {
 }
 
 
+# What need not be said where more is said.
+IMPLIED = {
+    "one rater": "few raters",
+    "one prompt": "few prompts",
+    "all won": "few losses",
+    "all lost": "few losses",
+    "all tied": "few losses",
+}
+
+
 def warning_text(code: str) -> str:
     return WARNINGS.get(code, code)
+
+
+def worth_saying(codes: tuple[str, ...]) -> tuple[str, ...]:
+    """A pair's warnings without those that another of them implies."""
+    implied = {IMPLIED.get(code) for code in codes}
+    return tuple(code for code in codes if code not in implied)
+
+
+def counted(n: int, thing: str) -> str:
+    """How many of a thing, in words: `1 rater`, `1,200 votes`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
 def percent(probability: float) -> str:
@@ -53,46 +76,73 @@ def interval_text(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}%"
 
 
+def confidence_text(confidence: float) -> str:
+    """Percent without the sign, never rounded: it was chosen, not measured."""
+    return f"{100 * confidence:.10g}"
+
+
 def p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def is_decided(rate: WinRate) -> bool:
-    """Does the interval exclude one half?"""
-    return rate.low is not None and rate.high is not None and not rate.low <= 0.5 <= rate.high
-
-
-DECIDED = "{ahead} is preferred over {behind} in {share} of votes {interval}."
-UNDECIDED = (
-    "The votes do not decide between {ahead} and {behind}: "
-    "{ahead} is preferred in {share} of votes {interval}."
+DECIDED = "{ahead} is preferred over {behind} in {share} of {votes} {interval}."
+UNDECIDED = "Undecided: {ahead} is preferred over {behind} in {share} of {votes} {interval}."
+EVEN = "Undecided: {ahead} and {behind} are each preferred in {share} of {votes} {interval}."
+ALL_TIED = (
+    "Undecided: {all_votes} between {ahead} and {behind} {are_ties}, {share} each {interval}."
 )
+ONE_VOTE = "The only vote between {ahead} and {behind} prefers {ahead}, {share} {interval}."
+TIES_ONLY = "Undecided: {all_votes} between {ahead} and {behind} {are_ties}, and ties are left out."
 UNASKED = "There are no votes that compare {ahead} with {behind}."
 
 
-def claim(pair: PairSummary) -> str:
+def claim(standing: Standing) -> str:
     """One sentence: who is preferred, how often, and how sure one may be."""
-    sentence, words = _claim(pair)
-    return sentence.format(**words)
+    return _sentence(standing).format(**_words(standing))
 
 
-def claim_html(pair: PairSummary) -> SafeString:
+def claim_html(standing: Standing) -> SafeString:
     """The same sentence, its names and numbers kept from breaking over lines."""
-    sentence, words = _claim(pair)
-    marked = {kind: format_html('<span class="{}">{}</span>', kind, words[kind]) for kind in words}
-    return format_html(sentence, **marked)
-
-
-def _claim(pair: PairSummary) -> tuple[str, dict[str, str]]:
-    rate = pair.rate
-    if rate.win_rate is None or rate.low is None or rate.high is None:
-        return UNASKED, {"ahead": pair.first, "behind": pair.second}
-    ahead, behind, share, low, high = pair.first, pair.second, rate.win_rate, rate.low, rate.high
-    if share < 0.5:
-        ahead, behind, share, low, high = behind, ahead, 1 - share, 1 - high, 1 - low
-    return DECIDED if is_decided(rate) else UNDECIDED, {
-        "ahead": ahead,
-        "behind": behind,
-        "share": f"{percent(share)}%",
-        "interval": f"({percent(rate.confidence)}% interval {interval_text(low, high)})",
+    words = {
+        kind: format_html('<span class="{}">{}</span>', kind, text)
+        for kind, text in _words(standing).items()
     }
+    return format_html(_sentence(standing), **words)
+
+
+def _sentence(standing: Standing) -> str:
+    rate = standing.rate
+    if rate.win_rate is None:
+        return TIES_ONLY if rate.n else UNASKED
+    if rate.ties == standing.n_read:
+        return ALL_TIED
+    if standing.n_read == 1:
+        return ONE_VOTE
+    if standing.is_decided:
+        return DECIDED
+    return EVEN if standing.is_even else UNDECIDED
+
+
+def _words(standing: Standing) -> dict[str, str]:
+    rate = standing.rate
+    words = {
+        "ahead": standing.ahead,
+        "behind": standing.behind,
+        "votes": counted(standing.n_read, "vote") + _ties_among(standing),
+        "all_votes": "the only vote" if rate.n == 1 else f"all {counted(rate.n, 'vote')}",
+        "are_ties": "is a tie" if rate.n == 1 else "are ties",
+    }
+    if rate.win_rate is not None and rate.low is not None and rate.high is not None:
+        level = confidence_text(rate.confidence)
+        words["share"] = f"{percent(rate.win_rate)}%"
+        words["interval"] = f"({level}% interval {interval_text(rate.low, rate.high)})"
+    return words
+
+
+def _ties_among(standing: Standing) -> str:
+    ties = standing.rate.ties
+    if not ties:
+        return ""
+    if standing.ties == "drop":
+        return f", {counted(ties, 'tie')} left out"
+    return f", {ties:,} of them {'a tie' if ties == 1 else 'ties'}"

@@ -14,6 +14,7 @@ import pytest
 
 from evalsite.results import documents, tables
 from evalsite.results.documents import DOCUMENTS, NotAReport, StudyStillOpen, write_report
+from evalsite.stats import Options
 from evalsite.studies.models import Comparison, Prompt, Study, System
 from evalsite.voting import services
 from evalsite.voting.models import Showing
@@ -78,7 +79,7 @@ def test_the_system_that_raters_prefer_wins_in_every_file(tmp_path: Path):
         ("system-1", "system-2", 1.0),
     ]
     html = re.sub(r"<[^>]+>", "", (tmp_path / "report" / "report.html").read_text())
-    assert "system-1 is preferred in 100% of votes" in html
+    assert "System 1 is preferred over System 0 in 100% of 6 votes" in html
     for row in rows_of(tmp_path / "report" / "votes.csv"):
         better = min(row["system_a"], row["system_b"], key=BEST_FIRST.index)
         assert row[f"system_{row['winner']}"] == better
@@ -149,6 +150,82 @@ def test_what_was_left_out_is_told_with_its_reason(tmp_path: Path):
         assert reason in html
 
 
+def test_no_file_names_a_folder_of_this_machine(tmp_path: Path):
+    study = closed_with_more()
+    system, other = study.systems.all()[:2]
+    pinned = {"checkpoint": "/srv/anna/models/mine", "revision": f"sha256:{'a' * 64}"}
+    System.objects.filter(pk=system.pk).update(recipe=system.recipe | pinned)
+    inside = {"unet": "/srv/anna/models/mine/unet", "unet_revision": f"sha256:{'b' * 64}"}
+    System.objects.filter(pk=other.pk).update(recipe=other.recipe | pinned | inside)
+    why = "no image of system-1: /srv/anna/models/mine/unet is no folder"
+    Prompt.objects.filter(study=study, position=0).update(removed_at=NOON, removed_reason=why)
+
+    write_report(study, tmp_path / "report", at=LATER)
+
+    for path in (tmp_path / "report").iterdir():
+        assert "anna" not in path.read_text(), path.name
+    facts = report_in(tmp_path / "report")["study"]
+    told = facts["design"]["systems"][1]["recipe"]
+    assert (told["checkpoint"], told["revision"]) == ("mine", pinned["revision"])
+    assert (told["unet"], told["unet_revision"]) == ("unet", inside["unet_revision"])
+    assert facts["removed_prompts"][0]["reason"] == "no image of system-1: unet is no folder"
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert pinned["revision"] in html
+
+
+def test_the_design_s_hash_is_that_of_the_frozen_design(tmp_path: Path):
+    """As docs/report.md says how to check it, without any code of this project."""
+    study = closed()
+    write_report(study, tmp_path / "report", at=LATER)
+    frozen = Study.objects.get(pk=study.pk).spec
+    text = json.dumps(frozen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    told = report_in(tmp_path / "report")["study"]["spec_sha256"]
+    assert told == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_people_read_labels_and_programs_keys(tmp_path: Path):
+    study = closed_study(
+        noisy(),
+        n_systems=3,
+        n_prompts=2,
+        criteria=("fit",),
+        pairing="BASELINE",
+        baseline="system-1",
+    )
+    for system in study.systems.all():
+        label = "The same name" if system.position else "Sharp & quick"
+        System.objects.filter(pk=system.pk).update(label=label)
+    broken = Comparison.objects.filter(first__prompt__study=study).earliest("pk")
+    Comparison.objects.filter(pk=broken.pk).update(removed_at=NOON, removed_reason="half a face")
+
+    write_report(study, tmp_path / "report", at=LATER)
+
+    html = (tmp_path / "report" / "report.html").read_text()
+    without_table = re.sub(r'<table class="systems">.*?</table>', "", html, flags=re.DOTALL)
+    # The key only where a label alone would not say which system is meant.
+    assert "system-0" not in without_table
+    for words in (
+        '<span class="ahead">The same name (system-1)</span>',
+        '<span class="behind">over Sharp &amp; quick</span>',
+        "every system was compared with The same name (system-1)",
+        "Sharp &amp; quick against The same name (system-1) on prompt p000",
+    ):
+        assert words in without_table
+    table = html[html.index('<table class="systems">') :]
+    assert re.findall(r'<code class="key">([^<]*)</code></th>', table) == [
+        "system-0",
+        "system-1",
+        "system-2",
+    ]
+    report = report_in(tmp_path / "report")
+    assert {pair["first"] for pair in report["criteria"]["fit"]["pairs"]} == {
+        "system-0",
+        "system-1",
+    }
+    for name in ("votes.csv", "pairs.csv"):
+        assert "The same name" not in (tmp_path / "report" / name).read_text()
+
+
 def test_raters_appear_under_labels_that_mean_nothing_elsewhere(tmp_path: Path):
     study = closed()
     write_report(study, tmp_path / "report", at=LATER)
@@ -162,9 +239,12 @@ def test_raters_appear_under_labels_that_mean_nothing_elsewhere(tmp_path: Path):
 def test_the_page_needs_no_other_file_and_no_script(tmp_path: Path):
     write_report(closed(), tmp_path / "report", at=LATER)
     html = (tmp_path / "report" / "report.html").read_text()
-    forbidden = ("http:", "https:", "//", "src=", "href=", "url(", "@import", "<script", "<link")
+    forbidden = ("http:", "https:", "//", "src=", "url(", "@import", "<script", "<link")
     assert [word for word in forbidden if word in html] == []
-    assert html.count("<svg") == 4  # two criteria, wide and narrow
+    within = set(re.findall(r'href="#([^"]+)"', html))
+    assert len(within) == html.count("href=") > 4
+    assert within <= set(re.findall(r'id="([^"]+)"', html))
+    assert html.count("<circle") == 2  # two criteria, one pair
 
 
 def test_texts_of_a_study_cannot_bring_markup_into_the_page(tmp_path: Path):
@@ -228,7 +308,9 @@ def test_a_study_that_is_not_closed_has_no_report(tmp_path: Path, state: str):
         world.vote(world.showing(world.rater(study)))
     if state == "PAUSED":
         services.pause_study(study=study, at=NOON)
-    with pytest.raises(StudyStillOpen, match=f"{study.slug} is {state.lower()}: .* once it is closed"):
+    with pytest.raises(
+        StudyStillOpen, match=f"{study.slug} is {state.lower()}: .* once it is closed"
+    ):
         write_report(study, tmp_path / "report", at=LATER)
     assert not (tmp_path / "report").exists()
 
@@ -238,7 +320,7 @@ def test_an_earlier_report_is_replaced_whole(tmp_path: Path):
     out = tmp_path / "deep" / "report"
     write_report(study, out, at=LATER)
     (out / "pairs.csv").unlink()
-    write_report(study, out, at=LATER, fixed_prompts=True)
+    write_report(study, out, at=LATER, options=Options(fixed_prompts=True))
     assert report_in(out)["settings"]["options"]["fixed_prompts"] is True
     assert sorted(path.name for path in out.iterdir()) == sorted(DOCUMENTS)
     assert [path.name for path in out.parent.iterdir()] == ["report"]

@@ -1,0 +1,70 @@
+"""A pair of systems as people read it: from the one that is ahead, under the names they know.
+
+report.json and the CSV files keep study order and keys; pages turn a pair round once, here. Its
+sentence, its row and its bar are made of the same standing, so they cannot disagree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from evalsite.results.summary import CriterionSummary, PairSummary
+from evalsite.stats import Ties, WinRate
+
+TURNED = {"all won": "all lost", "all lost": "all won"}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who is ahead of whom, and the rate of the one ahead; study order where neither is."""
+
+    ahead: str
+    behind: str
+    rate: WinRate
+    ties: Ties  # how they were counted
+
+    @property
+    def is_decided(self) -> bool:
+        """Does the interval exclude one half?"""
+        low, high = self.rate.low, self.rate.high
+        return low is not None and high is not None and not low <= 0.5 <= high
+
+    @property
+    def is_even(self) -> bool:
+        return self.rate.win_rate == 0.5
+
+    @property
+    def n_read(self) -> int:
+        """The votes behind the rate."""
+        return self.rate.n - self.rate.ties if self.ties == "drop" else self.rate.n
+
+
+def standings(
+    criterion: CriterionSummary, names: Mapping[str, str], ties: Ties
+) -> tuple[Standing, ...]:
+    """Every pair of a criterion, in the report's order; `names` is key -> what people read."""
+    return tuple(_standing(pair, names, ties) for pair in criterion.pairs)
+
+
+def _standing(pair: PairSummary, names: Mapping[str, str], ties: Ties) -> Standing:
+    first, second = names[pair.first], names[pair.second]
+    if pair.rate.win_rate is not None and pair.rate.win_rate < 0.5:
+        return Standing(second, first, _of_the_other(pair.rate), ties)
+    return Standing(first, second, pair.rate, ties)
+
+
+def _of_the_other(rate: WinRate) -> WinRate:
+    """The same votes, seen from the second system."""
+    return replace(
+        rate,
+        wins=rate.losses,
+        losses=rate.wins,
+        win_rate=_rest(rate.win_rate),
+        low=_rest(rate.high),
+        high=_rest(rate.low),
+        win_rate_decided=_rest(rate.win_rate_decided),
+        warnings=tuple(TURNED.get(code, code) for code in rate.warnings),
+    )
+
+
+def _rest(probability: float | None) -> float | None:
+    return None if probability is None else 1 - probability
