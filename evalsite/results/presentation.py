@@ -255,7 +255,7 @@ def _interval(options: Json) -> str:
         f"independent votes that the votes are worth and Student's t, two-sided, "
         f"{wording.confidence_text(options['confidence'])}%. Each interval stands for itself: "
         "nothing is adjusted for the number of pairs. A pair is called decided where its interval "
-        "excludes one half."
+        "excludes one half; p is two-sided, against one half."
     )
 
 
