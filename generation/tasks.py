@@ -213,7 +213,7 @@ class _Sitting:
                 try:
                     self._store_dry()
                 finally:
-                    services.release(self.claim, self.at_hand)
+                    services.release(self.claim, [*self.at_hand, *self._unstored()])
                 raise
 
     def _paint_batch(self, pool: ThreadPoolExecutor) -> None:
@@ -226,8 +226,8 @@ class _Sitting:
         if batch[0].attempts > 1:  # it may kill: what is painted must not be lost with it
             self._store_dry()
         attempt = _attempt(self.easel, batch)
-        self.at_hand = []
         self._store_dry()
+        self.at_hand = []
         if attempt.too_large:
             self._split(batch, attempt.reason)
         elif attempt.reason:
@@ -283,6 +283,10 @@ class _Sitting:
             "ms": round(1000 * attempt.seconds / batch_size, 1),
             "truncated": painting.truncated,
         }
+
+    def _unstored(self) -> list[Image]:
+        """Painted, and then not stored (a full disk, a bucket that is away): no fault of theirs."""
+        return [image for image, _, encoded in self.drying if not encoded.exception()]
 
     def _store_dry(self) -> None:
         """Store what was painted before; it was encoded in the meantime."""

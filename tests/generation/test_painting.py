@@ -143,6 +143,20 @@ def test_a_clean_stop_keeps_what_is_done_and_gives_the_attempt_back(ending):
     assert attempts(ids) == [1, 1, 1, 1, 0, 0]
 
 
+def test_a_store_that_takes_nothing_costs_no_image_an_attempt(settings, tmp_path):
+    ids = queued(6)
+    stored_at, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / "full"
+    settings.MEDIA_ROOT.write_text("where a folder should be")
+    for _ in range(services.MAX_ATTEMPTS + 2):
+        with pytest.raises(OSError, match="full"):
+            paint(ids)
+        assert statuses(ids) == ["QUEUED"] * 6
+    assert attempts(ids) == [0] * 6
+    settings.MEDIA_ROOT = stored_at
+    paint(ids)
+    assert statuses(ids) == ["READY"] * 6
+
+
 def test_a_worker_asked_to_stop_does_so_between_two_batches():
     ids = queued(6)
     painter = Sketcher()
