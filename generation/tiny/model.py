@@ -5,16 +5,21 @@ Everything here is stock diffusers and transformers: `export` writes a folder th
 alone (SDXL allows the first to be absent). One latent is 8 x 8 x 8 for a picture of 64 x 64.
 """
 
+import copy
 import json
 import tempfile
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
+    SchedulerMixin,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -35,6 +40,8 @@ TOKENS = 24  # a prompt's length, with start, end and padding; sentences need at
 SLOTS = 4  # the last positions, always padding: three things and the background
 WIDTH = 128  # of the text encoder, and so of the UNet's cross-attention
 LATENT = 8  # channels, height and width of a latent
+TRAIN_TIMES = 1000  # levels of noise, from 0, clean, to 999, noise
+GRID = 25  # the student of consistency knows every 25th of them
 
 
 def build_tokenizer() -> CLIPTokenizer:
@@ -128,26 +135,46 @@ def build_unet(width: int = 64) -> UNet2DConditionModel:
     )
 
 
+# The noise of training, and that networks tell v.
+_NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "num_train_timesteps": TRAIN_TIMES,
+}
+
+
 def build_scheduler() -> EulerDiscreteScheduler:
-    """The noise of training; trailing steps, so that one step starts from pure noise."""
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-    )
+    """The teacher's; trailing steps, so that one step starts from pure noise."""
+    return EulerDiscreteScheduler(**_NOISE, timestep_spacing="trailing")
 
 
-def embed(
-    encoder: CLIPTextModelWithProjection, ids: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What SDXL conditions on: token states of the layer before last, and the pooled text.
+def build_lcm_scheduler() -> LCMScheduler:
+    """The consistent student's: paint, put noise on again, paint."""
+    return LCMScheduler(**_NOISE, original_inference_steps=TRAIN_TIMES // GRID)
 
-    ids : int64 (batch, TOKENS). Returns (batch, TOKENS, WIDTH) and (batch, WIDTH).
-    """
+
+def build_turbo_scheduler() -> EulerAncestralDiscreteScheduler:
+    """The adversarial student's, as SDXL Turbo has it."""
+    return EulerAncestralDiscreteScheduler(**_NOISE, timestep_spacing="trailing")
+
+
+class Words(NamedTuple):
+    """What SDXL conditions on: (batch, TOKENS, WIDTH) token states and (batch, WIDTH) pooled."""
+
+    states: torch.Tensor
+    pooled: torch.Tensor
+
+    def kept(self, which: torch.Tensor) -> "Words":
+        """With zeros where `which`, bool (batch,), is false, as SDXL's unconditional half has."""
+        return Words(self.states * which[:, None, None], self.pooled * which[:, None])
+
+
+def embed(encoder: CLIPTextModelWithProjection, ids: torch.Tensor) -> Words:
+    """Read prompts, int64 (batch, TOKENS): states of the layer before last, and pooled."""
     out = encoder(ids, output_hidden_states=True)
-    return out.hidden_states[-2], out.text_embeds
+    return Words(out.hidden_states[-2], out.text_embeds)
 
 
 def size_ids(batch: int, device: torch.device) -> torch.Tensor:
@@ -156,23 +183,48 @@ def size_ids(batch: int, device: torch.device) -> torch.Tensor:
     return row.repeat(batch, 1)
 
 
+class Levels:
+    """How much of the signal and of the noise is left at each time of training."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._alphas = build_scheduler().alphas_cumprod.to(device)
+
+    def at(self, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shares of signal and noise, each (batch, 1, 1, 1), for int64 times (batch,)."""
+        alphas = self._alphas[times][:, None, None, None]
+        return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def tell(
+    unet: UNet2DConditionModel, noisy: torch.Tensor, times: torch.Tensor, words: Words
+) -> torch.Tensor:
+    """The UNet's v for noisy latents, conditioned as SDXL's pipeline does it."""
+    sizes = size_ids(len(noisy), noisy.device)
+    told: torch.Tensor = unet(
+        noisy,
+        times,
+        words.states,
+        added_cond_kwargs={"text_embeds": words.pooled, "time_ids": sizes},
+    ).sample
+    return told
+
+
 def export(
     folder: Path,
     vae: AutoencoderKL,
     encoder: CLIPTextModelWithProjection,
     unet: UNet2DConditionModel,
+    scheduler: SchedulerMixin,
 ) -> None:
-    """Write an SDXL folder in fp16; the models passed in become fp16."""
-    for model in (vae, encoder, unet):
-        model.half()
+    """Write an SDXL folder in fp16, complete in itself; the models passed in stay as they are."""
     pipeline = StableDiffusionXLPipeline(
-        vae=vae,
+        vae=copy.deepcopy(vae).half(),
         text_encoder=None,
-        text_encoder_2=encoder,
+        text_encoder_2=copy.deepcopy(encoder).half(),
         tokenizer=None,
         tokenizer_2=build_tokenizer(),
-        unet=unet,
-        scheduler=build_scheduler(),
+        unet=copy.deepcopy(unet).half(),
+        scheduler=scheduler,
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )

@@ -1,16 +1,13 @@
-"""The stages of training, each from what the ones before it left in the work folder."""
+"""The stages of training up to the teacher, each from what those before it left behind."""
 
 import copy
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from rich.progress import Progress
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -23,24 +20,36 @@ from generation.tiny.data import (
     draw_sentences,
     to_tensor,
 )
-from generation.tiny.loop import Chance, anneal, average, chance, run_stage
+from generation.tiny.loop import (
+    Bench,
+    Chance,
+    adam,
+    anneal,
+    average,
+    chance,
+    descend,
+    draw_noise,
+    run_stage,
+    seeded,
+)
 from generation.tiny.model import (
     LATENT,
     SLOTS,
     WIDTH,
-    build_scheduler,
+    Levels,
+    Words,
     build_text_encoder,
     build_unet,
     build_vae,
     embed,
-    size_ids,
+    tell,
 )
 from generation.tiny.scenes import render
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each stage; the defaults are what the shipped weights were made with."""
+    """How much of each stage; see docs/tiny.md for what the shipped weights were made with."""
 
     crop_steps: int = 2500
     vae_steps: int = 900
@@ -50,42 +59,37 @@ class Plan:
     teacher_steps: int = 8500
     teacher_batch: int = 32
     decoder_steps: int = 1500
+    lcm_steps: int = 1000
+    turbo_steps: int = 1000
 
     def scaled(self, scale: float) -> "Plan":
         """The same plan with every number of steps times `scale`, and at least 2."""
-
-        def less(n: int) -> int:
-            return max(2, round(n * scale))
-
-        return Plan(
-            less(self.crop_steps),
-            less(self.vae_steps),
-            less(self.text_steps),
-            less(self.chunks),
-            min(self.chunk_scenes, max(16, round(self.chunk_scenes * scale * 10))),
-            less(self.teacher_steps),
-            self.teacher_batch,
-            less(self.decoder_steps),
+        less = {name: max(2, round(n * scale)) for name, n in asdict(self).items()}
+        less["chunk_scenes"] = min(
+            self.chunk_scenes, max(16, round(10 * scale * self.chunk_scenes))
         )
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where a run works: its folder, seed, device and progress bars."""
-
-    work: Path
-    seed: int
-    device: torch.device
-    progress: Progress
-    save_every_s: float = 30.0
+        return Plan(**less | {"teacher_batch": self.teacher_batch})
 
 
 @dataclass(frozen=True)
 class Latents:
-    """The teacher's training set: float16 (N, 8, 8, 8), unscaled, and int16 (N, TOKENS)."""
+    """The teacher's training set: float16 (N, 8, 8, 8), unscaled, and int16 (N, TOKENS).
+
+    `scale` brings the latents to unit deviation.
+    """
 
     latents: torch.Tensor
     ids: torch.Tensor
+    scale: float
+
+    def draw(
+        self, n: int, chance: Chance, encoder: CLIPTextModelWithProjection
+    ) -> tuple[torch.Tensor, Words]:
+        """n scaled latents and their prompts as the UNet reads them, on the encoder's device."""
+        rows = torch.from_numpy(chance.numpy.integers(len(self.ids), size=n))
+        clean = self.latents[rows].to(encoder.device).float() * self.scale
+        with torch.no_grad():
+            return clean, embed(encoder, self.ids[rows].to(encoder.device).long())
 
 
 def train_vae(bench: Bench, plan: Plan) -> AutoencoderKL:
@@ -94,10 +98,10 @@ def train_vae(bench: Bench, plan: Plan) -> AutoencoderKL:
     On the crops a linear probe must read a coarse picture off the latents: it teaches the
     encoder colours several times sooner than the decoder's own error does.
     """
-    vae = _seeded(bench, build_vae).to(memory_format=torch.channels_last)
-    probe = _seeded(bench, lambda: torch.nn.Conv2d(LATENT, 12, 1))
+    vae = seeded(bench, build_vae).to(memory_format=torch.channels_last)
+    probe = seeded(bench, lambda: torch.nn.Conv2d(LATENT, 12, 1))
     parts = torch.nn.ModuleDict({"vae": vae, "probe": probe})
-    optimiser = _optimiser(parts)
+    optimiser = adam(parts)
     steps = plan.crop_steps + plan.vae_steps
 
     def step(i: int, chance: Chance) -> float:
@@ -105,14 +109,14 @@ def train_vae(bench: Bench, plan: Plan) -> AutoencoderKL:
         on_crops = i < plan.crop_steps
         pictures = (draw_crops if on_crops else draw_pictures)(chance.numpy, 4).to(bench.device)
         latents = vae.encode(pictures).latent_dist.mean
-        noisy = latents + 0.08 * _noise(latents.shape, chance, bench)
+        noisy = latents + 0.08 * draw_noise(latents.shape, chance, bench)
         wrong = _unlikeness(vae.decode(noisy).sample, pictures)
         coarse = functional.pixel_shuffle(probe(latents), 2)
         misread = functional.mse_loss(coarse, functional.avg_pool2d(pictures, 4))
         loss = wrong + 5e-4 * latents.square().mean() + (misread if on_crops else 0)
-        return _descend(optimiser, parts, loss, wrong)
+        return descend(optimiser, parts, loss, wrong)
 
-    _run(bench, "vae", steps, step, {"parts": parts, "optimiser": optimiser})
+    run_stage(bench, "vae", steps, step, {"parts": parts, "optimiser": optimiser})
     return vae.eval().requires_grad_(False)
 
 
@@ -125,11 +129,11 @@ def train_text(bench: Bench, plan: Plan, tokenizer: CLIPTokenizer) -> CLIPTextMo
 
     The heads that read the slots are dropped afterwards; the UNet reads the same states.
     """
-    encoder = _seeded(bench, lambda: build_text_encoder(tokenizer))
-    heads = _seeded(bench, lambda: torch.nn.Linear(WIDTH, sum(HEADS.values())))
-    whole = _seeded(bench, lambda: torch.nn.Linear(WIDTH, SLOTS * sum(HEADS.values())))
+    encoder = seeded(bench, lambda: build_text_encoder(tokenizer))
+    heads = seeded(bench, lambda: torch.nn.Linear(WIDTH, sum(HEADS.values())))
+    whole = seeded(bench, lambda: torch.nn.Linear(WIDTH, SLOTS * sum(HEADS.values())))
     parts = torch.nn.ModuleDict({"encoder": encoder, "heads": heads, "whole": whole})
-    optimiser = _optimiser(parts)
+    optimiser = adam(parts)
 
     def step(i: int, chance: Chance) -> float:
         anneal(optimiser, i, plan.text_steps, 1.5e-3)
@@ -137,9 +141,9 @@ def train_text(bench: Bench, plan: Plan, tokenizer: CLIPTokenizer) -> CLIPTextMo
         states, pooled = embed(encoder, ids.to(bench.device))
         told = heads(states[:, -SLOTS:]), whole(pooled).unflatten(1, (SLOTS, -1))
         losses = [_answer_loss(out, answers) for out in told]
-        return _descend(optimiser, parts, losses[0] + 0.3 * losses[1], losses[0])
+        return descend(optimiser, parts, losses[0] + 0.3 * losses[1], losses[0])
 
-    _run(bench, "text", plan.text_steps, step, {"parts": parts, "optimiser": optimiser})
+    run_stage(bench, "text", plan.text_steps, step, {"parts": parts, "optimiser": optimiser})
     return encoder.eval().requires_grad_(False)
 
 
@@ -172,8 +176,9 @@ def make_latents(bench: Bench, plan: Plan, vae: AutoencoderKL, tokenizer: CLIPTo
     chunks = [np.load(folder / f"{i}.npz") for i in range(plan.chunks)]
     latents = torch.from_numpy(np.concatenate([c["latents"] for c in chunks]))
     ids = torch.from_numpy(np.concatenate([c["ids"] for c in chunks]))
-    vae.register_to_config(scaling_factor=round(1 / float(latents.float().std()), 5))
-    return Latents(latents, ids)
+    scale = round(1 / float(latents.float().std()), 5)
+    vae.register_to_config(scaling_factor=scale)
+    return Latents(latents, ids, scale)
 
 
 def _encode_chunk(
@@ -191,44 +196,34 @@ def _encode_chunk(
 
 
 def train_teacher(
-    bench: Bench, plan: Plan, data: Latents, scale: float, encoder: CLIPTextModelWithProjection
+    bench: Bench, plan: Plan, data: Latents, encoder: CLIPTextModelWithProjection
 ) -> UNet2DConditionModel:
     """Learn to paint latents from words by v-prediction; returns the averaged weights.
 
     Times are drawn as 1000 u^0.7, more often noisy than clean: there the layout is decided.
     A tenth of the prompts are zeroed, as SDXL's pipeline does for its unconditional half.
     """
-    unet = _seeded(bench, build_unet)
+    unet = seeded(bench, build_unet)
     mean = copy.deepcopy(unet).requires_grad_(False)
-    optimiser = _optimiser(unet)
-    alphas = build_scheduler().alphas_cumprod.to(bench.device)
-    sizes = size_ids(plan.teacher_batch, bench.device)
+    optimiser = adam(unet)
+    levels = Levels(bench.device)
 
     def step(i: int, chance: Chance) -> float:
         anneal(optimiser, i, plan.teacher_steps, 2e-3)
-        rows = torch.from_numpy(chance.numpy.integers(len(data.ids), size=plan.teacher_batch))
-        clean = data.latents[rows].to(bench.device).float() * scale
-        kept = torch.from_numpy(chance.numpy.random(plan.teacher_batch) > 0.1).to(bench.device)
-        with torch.no_grad():
-            states, pooled = embed(encoder, data.ids[rows].to(bench.device).long())
-        times = (1000 * torch.rand(len(rows), generator=chance.torch) ** 0.7).long()
+        clean, words = data.draw(plan.teacher_batch, chance, encoder)
+        kept = torch.from_numpy(chance.numpy.random(len(clean)) > 0.1).to(bench.device)
+        times = (1000 * torch.rand(len(clean), generator=chance.torch) ** 0.7).long()
         times = times.clamp(max=999).to(bench.device)
-        signal = alphas[times].sqrt()[:, None, None, None]
-        spread = (1 - alphas[times]).sqrt()[:, None, None, None]
-        noise = _noise(clean.shape, chance, bench)
-        told = unet(
-            signal * clean + spread * noise,
-            times,
-            states * kept[:, None, None],
-            added_cond_kwargs={"text_embeds": pooled * kept[:, None], "time_ids": sizes},
-        ).sample
+        signal, spread = levels.at(times)
+        noise = draw_noise(clean.shape, chance, bench)
+        told = tell(unet, signal * clean + spread * noise, times, words.kept(kept))
         loss = functional.mse_loss(told, signal * noise - spread * clean)
-        shown = _descend(optimiser, unet, loss, loss)
+        shown = descend(optimiser, unet, loss, loss)
         average(mean, unet, i, 0.999)
         return shown
 
     parts = {"unet": unet, "mean": mean, "optimiser": optimiser}
-    _run(bench, "teacher", plan.teacher_steps, step, parts)
+    run_stage(bench, "teacher", plan.teacher_steps, step, parts)
     return mean.eval()
 
 
@@ -239,7 +234,7 @@ def tune_decoder(bench: Bench, plan: Plan, vae: AutoencoderKL) -> AutoencoderKL:
     since flat grounds are where an eye notices a drift.
     """
     decoder = vae.decoder.requires_grad_(True)
-    optimiser = _optimiser(decoder)
+    optimiser = adam(decoder)
 
     def step(i: int, chance: Chance) -> float:
         anneal(optimiser, i, plan.decoder_steps, 1e-3)
@@ -247,65 +242,12 @@ def tune_decoder(bench: Bench, plan: Plan, vae: AutoencoderKL) -> AutoencoderKL:
         with torch.no_grad():
             latents = vae.encode(pictures).latent_dist.mean
         level = 0.2 * torch.rand(4, 1, 1, 1, generator=chance.torch).to(bench.device)
-        painted = vae.decode(latents + level * _noise(latents.shape, chance, bench)).sample
+        painted = vae.decode(latents + level * draw_noise(latents.shape, chance, bench)).sample
         wrong = _unlikeness(painted, pictures)
         drift = (painted - pictures).mean(dim=(2, 3)).square().mean()
-        return _descend(optimiser, decoder, wrong + drift, wrong)
+        return descend(optimiser, decoder, wrong + drift, wrong)
 
-    _run(bench, "decoder", plan.decoder_steps, step, {"decoder": decoder, "optimiser": optimiser})
-    return vae.eval().requires_grad_(False)
-
-
-# --- what the stages share -------------------------------------------------------------
-
-_Module = TypeVar("_Module", bound=torch.nn.Module)
-
-
-def _seeded(bench: Bench, build: Callable[[], _Module]) -> _Module:
-    """Build a module whose first weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(bench.seed)
-        module: _Module = build().to(bench.device)
-    return module
-
-
-def _optimiser(module: torch.nn.Module) -> torch.optim.AdamW:
-    """AdamW in one fused pass: on a CPU the plain one takes a fifth of a step of ours."""
-    return torch.optim.AdamW(module.parameters(), weight_decay=1e-4, fused=True)
-
-
-def _noise(shape: tuple[int, ...], chance: Chance, bench: Bench) -> torch.Tensor:
-    return torch.randn(shape, generator=chance.torch).to(bench.device)
-
-
-def _descend(
-    optimiser: torch.optim.Optimizer,
-    module: torch.nn.Module,
-    loss: torch.Tensor,
-    shown: torch.Tensor,
-) -> float:
-    """One step down the loss; returns the value that the progress bar shows."""
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return float(shown.detach())
-
-
-def _run(
-    bench: Bench,
-    stage: str,
-    steps: int,
-    step: Callable[[int, Chance], float],
-    parts: dict[str, Any],
-) -> None:
     run_stage(
-        stage,
-        steps,
-        step,
-        parts=parts,
-        work=bench.work,
-        seed=bench.seed,
-        progress=bench.progress,
-        save_every_s=bench.save_every_s,
+        bench, "decoder", plan.decoder_steps, step, {"decoder": decoder, "optimiser": optimiser}
     )
+    return vae.eval().requires_grad_(False)
