@@ -54,6 +54,12 @@ class Report:
     def study(self) -> Study:
         return self.design.study
 
+    @property
+    def suggests_fixed_prompts(self) -> bool:
+        """Are there too few prompts to speak of others like them?"""
+        pairs = [pair for criterion in self.summary.criteria for pair in criterion.pairs]
+        return any("few prompts" in wording.worth_saying(pair.rate.warnings) for pair in pairs)
+
 
 def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> Report:
     """Read the counted votes of a closed study and compute all that its documents say.

@@ -139,12 +139,6 @@ def _notes(pairs: tuple[Standing, ...]) -> Iterator[Note]:
         yield Note(text, tuple(names), is_general=len(names) == len(pairs))
 
 
-def suggests_fixed_prompts(summary: Summary) -> bool:
-    """Are there too few prompts to speak of others like them?"""
-    pairs = [pair for criterion in summary.criteria for pair in criterion.pairs]
-    return any("few prompts" in wording.worth_saying(pair.rate.warnings) for pair in pairs)
-
-
 # What stands around the pairs: from the report alone.
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from evalsite.results import documents, presentation, queries
+from evalsite.results import documents, queries
 from evalsite.stats import Options
 from evalsite.studies.models import Criterion, Study
 
@@ -58,7 +58,7 @@ def study(request: HttpRequest, slug: str) -> HttpResponse:
     report = documents.read_report(found, at=timezone.now(), options=options)
     context = documents.page_context(report) | {
         "readings": tuple(_readings(report)),
-        "suggests_fixed_prompts": presentation.suggests_fixed_prompts(report.summary),
+        "suggests_fixed_prompts": report.suggests_fixed_prompts,
         "files": documents.DOCUMENTS,
         "query": _query(options),
     }

@@ -1,6 +1,7 @@
 """`manage.py study`: from a file to a report, in words a person can follow. No torch, no broker."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,39 @@ def test_a_study_goes_from_its_file_to_its_report(tmp_path: Path):
     assert "closed" in run("close", "small")
     run("report", "small", "--out", tmp_path / "report")
     assert (tmp_path / "report" / "report.json").exists()
+
+
+def closed_study(tmp_path: Path) -> None:
+    """Three prompts, two votes on each."""
+    run("apply", study_file(tmp_path))
+    run("prepare", "small")
+    run("open", "small")
+    for _ in range(2):
+        world.vote_to_the_end(world.rater(Study.objects.get(slug="small")))
+    run("close", "small")
+
+
+def test_a_report_says_where_it_lies_and_what_suits_few_prompts(tmp_path, settings):
+    settings.VAR_DIR = tmp_path / "var"
+    closed_study(tmp_path)
+    out = tmp_path / "var" / "reports" / "small"
+    said = run("report", "small")
+    assert f"Written to {out}\n" in said
+    assert "Fewer than 10 prompts" in said
+    assert (out / "report.html").exists()
+    assert "Fewer than 10 prompts" not in run("report", "small", "--fixed-prompts")
+
+
+def test_a_report_reads_the_votes_as_asked(tmp_path):
+    closed_study(tmp_path)
+    out = tmp_path / "report"
+    asked = ("--fixed-prompts", "--ties", "drop", "--confidence", "0.9")
+    run("report", "small", "--out", out, *asked)
+    options = json.loads((out / "report.json").read_text())["settings"]["options"]
+    assert options == {"confidence": 0.9, "fixed_prompts": True, "ties": "drop"}
+    assert "90% interval" in (out / "report.html").read_text()
+    assert "--confidence" in refused("report", "small", "--out", out, "--confidence", "95")
+    assert "--ties" in refused("report", "small", "--out", out, "--ties", "split")
 
 
 def test_a_study_is_found_by_its_file_too(tmp_path):

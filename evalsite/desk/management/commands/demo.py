@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evalsite.desk.management import parts
+from evalsite.results.wording import counted
 from evalsite.studies.models import Study
 
 RATERS = 30  # simulated raters of the finished study that a newcomer finds
@@ -223,7 +224,8 @@ def show_win_rates(report: dict[str, Any]) -> None:
     """The report's pairs, a table for each criterion."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     for key, criterion in report["criteria"].items():
-        title = f"{key}: {criterion['n_votes']} votes of {criterion['n_raters']} raters"
+        n_votes, n_raters = criterion["n_votes"], criterion["n_raters"]
+        title = f"{key}: {counted(n_votes, 'vote')} of {counted(n_raters, 'rater')}"
         table = Table("first", "second", title=title, title_justify="left", box=None)
         for name in ("votes", "win rate of first", "interval"):
             table.add_column(name, justify="right")

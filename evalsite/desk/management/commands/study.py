@@ -13,6 +13,7 @@ from rich.console import Console
 
 from evalsite.desk.management import study_pages as pages
 from evalsite.results.documents import NotAReport, StudyStillOpen, write_report
+from evalsite.stats import Options
 from evalsite.studies import queries, services
 from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Study
@@ -28,6 +29,7 @@ from evalsite.voting.services import (
     open_study,
     pause_study,
 )
+from generation.messages import BrokerAwayError
 from generation.services import nudge_stale
 
 ACTS = {
@@ -79,7 +81,21 @@ class Command(BaseCommand):
         parser.add_argument(
             "--anyway", action="store_true", help="prepare: weights lie on the painting machine"
         )
-        parser.add_argument("--out", type=Path, metavar="DIR", help="report: the folder to write")
+        parser.add_argument(
+            "--out", type=Path, metavar="DIR", help="report: the folder to write (var/reports/SLUG)"
+        )
+        parser.add_argument(
+            "--fixed-prompts", action="store_true", help="report: speak of these prompts only"
+        )
+        parser.add_argument(
+            "--ties",
+            choices=["half", "drop"],
+            default="half",
+            help="report: a tie is half a win (half) or left out (drop)",
+        )
+        parser.add_argument(
+            "--confidence", type=float, default=0.95, help="report: of the intervals (0.95)"
+        )
 
     def handle(self, *args: Any, act: str, study: str, **options: Any) -> None:
         self.stdout.ending = ""  # rich ends its own lines
@@ -195,11 +211,17 @@ class Command(BaseCommand):
                     moved, warned = now, False
                     continue
                 if now - nudged > NUDGE_EVERY:
-                    nudge_stale(at=timezone.now())
+                    self._nudge(page)
                     nudged = now
                 if not warned and now - moved > STALLED_AFTER:
                     warned = self._warn_if_idle(study, page)
                 time.sleep(LOOK_EVERY)
+
+    def _nudge(self, page: pages.PaintingPage) -> None:
+        try:
+            nudge_stale(at=timezone.now())
+        except BrokerAwayError as error:
+            page.say(f"The broker is away, workers cannot be told: {error}")
 
     def _warn_if_idle(self, study: Study, page: pages.PaintingPage) -> bool:
         if queries.is_being_painted(study):
@@ -235,7 +257,7 @@ class Command(BaseCommand):
 
     def _close(self, name: str, options: dict[str, Any]) -> None:
         study = close_study(study=self._find(name), at=timezone.now())
-        self._say(f"Study {study.slug} is closed. Next: study report {study.slug} --out DIR")
+        self._say(f"Study {study.slug} is closed. Next: study report {study.slug}")
 
     # Reading
 
@@ -252,9 +274,14 @@ class Command(BaseCommand):
 
     def _report(self, name: str, options: dict[str, Any]) -> None:
         study = self._find(name)
-        out: Path = options["out"] or Path(f"report-{study.slug}")
-        write_report(study, out, at=timezone.now())
+        out: Path = options["out"] or settings.VAR_DIR / "reports" / study.slug
+        report = write_report(study, out, at=timezone.now(), options=_reading(options))
         self._say(f"Written to {out}")
+        if report.suggests_fixed_prompts:
+            self._say(
+                "Fewer than 10 prompts say little about prompts like them: --fixed-prompts makes "
+                "a report that speaks of these only."
+            )
 
     # Finding
 
@@ -291,6 +318,18 @@ def _rating_address(study: Study) -> str:
     if not hosts:
         return f"{path} (after the site's own address)"
     return f"{'https' if settings.SECURE_TLS else 'http'}://{hosts[0]}{path}"
+
+
+def _reading(options: dict[str, Any]) -> Options:
+    """How the votes are to be read."""
+    try:
+        return Options(
+            confidence=options["confidence"],
+            fixed_prompts=options["fixed_prompts"],
+            ties=options["ties"],
+        )
+    except ValueError as error:
+        raise CommandError(f"--confidence: {error}") from error
 
 
 def _listed(title: str, problems: Any) -> str:
