@@ -4,26 +4,47 @@ Every formula stands in FORMULAS.md, with its symbols and its source.
 """
 
 from evalsite.stats.agreement import Agreement, krippendorff_alpha, vote_alpha
+from evalsite.stats.bradley_terry import (
+    BradleyTerry,
+    Difference,
+    Rating,
+    SideEffect,
+    bootstrap_ratings,
+    bradley_terry,
+)
+from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.intervals import (
     Interval,
     clopper_pearson_interval,
     jeffreys_interval,
     wilson_interval,
 )
+from evalsite.stats.multiplicity import holm
+from evalsite.stats.newton import NotConverged
 from evalsite.stats.pairs import pair_win_rates, win_rates
 from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
 __all__ = [
     "Agreement",
+    "BradleyTerry",
+    "Difference",
+    "Fit",
     "Interval",
+    "NotConverged",
     "Options",
+    "Rating",
+    "SideEffect",
     "Ties",
     "Votes",
     "WinRate",
+    "bootstrap_ratings",
+    "bradley_terry",
     "check_votes",
     "clopper_pearson_interval",
     "clustered_interval",
+    "fit_bradley_terry",
+    "holm",
     "jeffreys_interval",
     "krippendorff_alpha",
     "pair_win_rates",

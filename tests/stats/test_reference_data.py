@@ -5,6 +5,8 @@ The environment variable EVALSITE_REFERENCE_DATA names a folder with
     votes/NAME.csv                   rater_id, prompt_id, criterion, model_a, model_b, winner
     reference/NAME_pairs.csv         Wilson, Clopper-Pearson and Jeffreys per pair, from R
     reference/NAME_recommended.csv   the default interval per pair, from research code
+    reference/NAME_bt.csv            Bradley-Terry from R's BradleyTerry2, standard errors from
+                                     its information and from sandwich, by rater, by prompt, both
 
 for NAME in llmfao (dustalov/llmfao, CC BY 4.0) and tmo (mantiuk/pwcmp examples, MIT). The
 data are not part of this project; without them these tests are skipped.
@@ -19,9 +21,11 @@ import numpy as np
 import pytest
 
 from evalsite.stats import (
+    bradley_terry,
     check_votes,
     clopper_pearson_interval,
     clustered_interval,
+    fit_bradley_terry,
     jeffreys_interval,
     pair_win_rates,
     vote_alpha,
@@ -158,3 +162,46 @@ def test_a_pair_alone_gets_the_interval_that_it_gets_among_all():
 def test_agreement_is_what_it_is_known_to_be(name, alpha):
     columns, _ = votes(name)
     assert vote_alpha(check_votes(**columns)).alpha == pytest.approx(alpha, abs=1e-6)
+
+
+def test_ratings_agree_with_r():
+    for name in NAMES:
+        columns, numbers = votes(name)
+        found = bradley_terry(check_votes(**columns))
+        for row in read(f"reference/{name}_bt.csv"):
+            rating = found.ratings[numbers[row["item"]]].rating
+            assert rating == pytest.approx(float(row["bt_mean0"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_and_information_make_the_standard_errors_of_rs_sandwich(name):
+    # R's clustered sandwich scales the part of each dimension by G / (G - 1). The default here
+    # is a jackknife, but it is made of the same scores and the same information.
+    checked = check_votes(**votes(name)[0])
+    size = checked.n_systems
+    won, played = np.zeros((2, size, size))
+    np.add.at(won, (checked.first, checked.second), checked.outcomes)
+    np.add.at(played, (checked.first, checked.second), 1)
+    fit = fit_bradley_terry(won, played)
+    gaps = fit.ratings[checked.first] - fit.ratings[checked.second]
+    scores = np.zeros((checked.n, size))
+    rows = np.arange(checked.n)
+    scores[rows, checked.first] = checked.outcomes - 1 / (1 + np.exp(-gaps))
+    scores[rows, checked.second] = -scores[rows, checked.first]
+
+    def meat(codes):
+        groups = np.unique(codes, return_inverse=True)[1]
+        sums = np.zeros((groups.max() + 1, size))
+        np.add.at(sums, groups, scores)
+        return len(sums) / (len(sums) - 1) * sums.T @ sums
+
+    rater, prompt = meat(checked.raters), meat(checked.prompts)
+    both = rater + prompt - meat(checked.raters * (checked.prompts.max() + 1) + checked.prompts)
+    for column, middle in (("rater", rater), ("prompt", prompt), ("2way", both)):
+        errors = np.sqrt(np.diag(fit.covariance @ middle @ fit.covariance))
+        for row in read(f"reference/{name}_bt.csv"):
+            own = errors[votes(name)[1][row["item"]]]
+            assert own == pytest.approx(float(row[f"se_cl_{column}_mean0"]), rel=0.005)
+    for row in read(f"reference/{name}_bt.csv"):
+        model = np.sqrt(fit.covariance[votes(name)[1][row["item"]]][votes(name)[1][row["item"]]])
+        assert model == pytest.approx(float(row["se_model_mean0"]), rel=0.005)
