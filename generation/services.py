@@ -71,7 +71,7 @@ def request_images(wants: Iterable[Want], *, at: datetime) -> dict[str, int]:
     Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
     ids = {**known, **_ids_of(row.digest for row in rows)}
     new = [ids[row.digest] for row in rows]
-    transaction.on_commit(partial(_nudge, new, at=at))
+    transaction.on_commit(partial(_nudge_now_or_later, new, at=at))
     return {digest: ids[digest] for digest in wanted}
 
 
@@ -84,7 +84,7 @@ def retry_failed(images: QuerySet[Image], *, at: datetime) -> int:
             n_retried += Image.objects.filter(pk__in=chunk, status=Image.Status.FAILED).update(
                 status=Image.Status.QUEUED, attempts=0, error="", finished_at=None, nudged_at=None
             )
-        transaction.on_commit(partial(_nudge, failed, at=at))
+        transaction.on_commit(partial(_nudge_now_or_later, failed, at=at))
     return n_retried
 
 
@@ -124,7 +124,7 @@ def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
     """Send messages for images, in chunks of one recipe; how many images were sent.
 
-    A broker that is away costs one line in the log: the sweep sends again.
+    Raises messages.BrokerAwayError.
     """
     n_sent = 0
     by_recipe: dict[str, list[int]] = {}
@@ -132,27 +132,31 @@ def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
         rows = Image.objects.filter(pk__in=ids).order_by("pk")
         for pk, digest in rows.values_list("pk", "recipe_digest"):
             by_recipe.setdefault(digest, []).append(pk)
-    try:
-        for same_recipe in by_recipe.values():
-            for chunk in _cut(same_recipe, CHUNK):
-                messages.send(chunk)
-                Image.objects.filter(pk__in=chunk).update(nudged_at=at)
-                n_sent += len(chunk)
-    except messages.BrokerAwayError as error:
-        logger.warning("The broker is away, the sweep will tell the workers later: %s", error)
+    for same_recipe in by_recipe.values():
+        for chunk in _cut(same_recipe, CHUNK):
+            messages.send(chunk)
+            Image.objects.filter(pk__in=chunk).update(nudged_at=at)
+            n_sent += len(chunk)
     return n_sent
 
 
+def _nudge_now_or_later(image_ids: Sequence[int], *, at: datetime) -> None:
+    """A broker that is away costs one line in the log: the sweep sends again."""
+    try:
+        _nudge(image_ids, at=at)
+    except messages.BrokerAwayError as error:
+        logger.warning("The broker is away, the sweep will tell the workers later: %s", error)
+
+
 def nudge_stale(*, at: datetime) -> int:
-    """Send again what nobody paints and no message speaks of; how many images were sent."""
+    """Send again what nobody paints and no message speaks of; how many images were sent.
+
+    Raises messages.BrokerAwayError where something is to be sent: the caller comes again.
+    """
     waiting = list(queries.stale(at=at).order_by("pk").values_list("pk", flat=True))
     if not waiting:
         return 0
-    try:
-        told = messages.waiting()
-    except messages.BrokerAwayError as error:
-        logger.warning("The broker is away, %d images wait: %s", len(waiting), error)
-        return 0
+    told = messages.waiting()
     return _nudge([pk for pk in waiting if pk not in told], at=at)
 
 

@@ -2,12 +2,14 @@
 
 import base64
 import json
+import logging
 import threading
 from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 
+from evalsite.studies.management.commands.sweep import Sweep
 from generation import messages, services
 from generation.models import Image
 from generation.services import Want
@@ -156,11 +158,26 @@ def test_the_sweep_leaves_finished_images_alone(broker):
     assert services.nudge_stale(at=NOON + timedelta(days=1)) == 0
 
 
-def test_the_sweep_waits_for_a_broker_that_is_away(caplog):
+def test_a_broker_that_is_away_is_the_sweep_s_to_report():
     queued(2)
-    assert services.nudge_stale(at=LATER) == 0
-    assert "The broker is away, 2 images wait" in caplog.text
-    assert len(caplog.records) == 1
+    with pytest.raises(messages.BrokerAwayError):
+        services.nudge_stale(at=LATER)
+    assert Image.objects.filter(nudged_at=None).count() == 2
+
+
+def test_the_sweep_says_once_that_the_broker_is_away_and_once_that_it_is_back(caplog, request):
+    ids = queued(2)
+    sweep = Sweep(threading.Event())
+    with caplog.at_level(logging.INFO, logger="evalsite.studies"):
+        for _ in range(3):
+            sweep.round()
+        request.getfixturevalue("broker")
+        for _ in range(2):
+            sweep.round()
+    away, *others = caplog.messages
+    assert away.startswith("The broker is away, trying again: ")
+    assert others == ["The broker is back", "Sent 2 images again, made 0 display files"]
+    assert messages.waiting() == set(ids)
 
 
 def test_the_sweep_reads_little_when_nothing_waits(django_assert_num_queries):

@@ -12,6 +12,7 @@ from django.db.utils import InterfaceError, OperationalError
 from django.utils import timezone
 
 from evalsite.studies.display_files import make_display_files
+from generation.messages import BrokerAwayError
 from generation.services import nudge_stale
 
 logger = logging.getLogger(__name__)
@@ -28,39 +29,61 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, every: float, **options: Any) -> None:
         stop = threading.Event()
+        sweep = Sweep(stop)
         if once:
-            sweep(stop)
+            sweep.round()
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        was_away = False
         while not stop.is_set():
-            was_away = _sweep_or_wait(stop, was_away)
+            sweep.round_or_wait()
             stop.wait(every)
 
 
-def _sweep_or_wait(stop: threading.Event, was_away: bool) -> bool:
-    """Sweep once. A database that is away costs one line, and nothing needs a restart."""
-    try:
-        close_old_connections()
-        sweep(stop)
-    except (OperationalError, InterfaceError) as error:
-        connection.close()
-        if not was_away:
-            logger.warning("The database is away, trying again: %s", error)
-        return True
-    except Exception:  # a store or a broker may fail in ways nobody listed: the next round may not
-        logger.exception("This sweep failed, the next one tries again")
-    if was_away:
-        logger.info("The database is back")
-    return False
+class Sweep:
+    """Rounds of sweeping. What is away costs one line, its return another, and no restart."""
 
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._away: set[str] = set()
 
-def sweep(stop: threading.Event) -> None:
-    """One round, and one line in the log if anything was done."""
-    n_sent = nudge_stale(at=timezone.now())
-    n_made = 0
-    while not stop.is_set() and (n := make_display_files(at=timezone.now())):
-        n_made += n
-    if n_sent or n_made:
-        logger.info("Sent %d images again, made %d display files", n_sent, n_made)
+    def round_or_wait(self) -> None:
+        """One round; whatever goes wrong, there will be another."""
+        try:
+            close_old_connections()
+            self.round()
+        except (OperationalError, InterfaceError) as error:
+            connection.close()
+            self._miss("database", error)
+            return
+        except Exception:  # a store may fail in ways nobody listed: the next round may not
+            logger.exception("This sweep failed, the next one tries again")
+        self._find("database")
+
+    def round(self) -> None:
+        """Send what waits, make display files, and say one line if anything was done."""
+        n_sent = self._send()
+        n_made = 0
+        while not self._stop.is_set() and (n := make_display_files(at=timezone.now())):
+            n_made += n
+        if n_sent or n_made:
+            logger.info("Sent %d images again, made %d display files", n_sent, n_made)
+
+    def _send(self) -> int:
+        try:
+            n_sent = nudge_stale(at=timezone.now())
+        except BrokerAwayError as error:
+            self._miss("broker", error)
+            return 0
+        self._find("broker")
+        return n_sent
+
+    def _miss(self, what: str, error: Exception) -> None:
+        if what not in self._away:
+            logger.warning("The %s is away, trying again: %s", what, error)
+        self._away.add(what)
+
+    def _find(self, what: str) -> None:
+        if what in self._away:
+            logger.info("The %s is back", what)
+        self._away.discard(what)
