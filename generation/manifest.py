@@ -43,6 +43,7 @@ class ImportedImage:
     sample: int
     seed: int  # the sample's number where the manifest names none
     sha256: str  # of the file as it came
+    size: tuple[int, int]  # width and height in pixels
     recipe: str = ""  # how it was made, in the words of whoever made it
     source: str = ""
     licence: str = ""
@@ -138,7 +139,7 @@ def _read_row(folder: Path, line: int, row: Any) -> ImportedImage:
     sample = _number(row, "sample", problems) or 0
     seed = _number(row, "seed", problems)
     path = _inside(folder, texts["file_name"], problems)
-    sha256 = _check_file(path, texts["sha256"], problems) if path else ""
+    sha256, size = _check_file(path, texts["sha256"], problems) if path else ("", (0, 0))
     if problems or path is None:
         raise ManifestError(problems)
     return ImportedImage(
@@ -150,6 +151,7 @@ def _read_row(folder: Path, line: int, row: Any) -> ImportedImage:
         sample=sample,
         seed=sample if seed is None else seed,
         sha256=sha256,
+        size=size,
         recipe=texts["recipe"],
         source=texts["source"],
         licence=texts["licence"],
@@ -208,16 +210,16 @@ def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
     return None
 
 
-def _check_file(path: Path, expected: str, problems: list[str]) -> str:
-    """The file's sha256, once it is what the row says and can be shown."""
+def _check_file(path: Path, expected: str, problems: list[str]) -> tuple[str, tuple[int, int]]:
+    """The file's sha256 and size, once it is what the row says and can be shown."""
     sha256 = file_sha256(path)
     if expected and expected.lower() != sha256:
         problems.append(f"sha256: {path.name} has {sha256}, the manifest says {expected}")
     try:
-        open_picture(path)
+        return sha256, open_picture(path).size
     except PictureError as error:
         problems.append(f"file_name: {path.name}: {error}")
-    return sha256
+    return sha256, (0, 0)
 
 
 def _repeats(images: list[ImportedImage]) -> Iterator[str]:

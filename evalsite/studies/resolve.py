@@ -35,6 +35,7 @@ class ResolvedSystem:
     recipe: Recipe | None
     problems: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    sizes: frozenset[tuple[int, int]] = frozenset()  # of its images, width and height
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Resolved:
         return [f"{s.key}: {text}" for s in self.systems for text in s.missing]
 
     @property
+    def notes(self) -> list[str]:
+        """What stops nothing, and is worth a look before raters come."""
+        return _shape_note(self.systems, self.spec.display.size)
+
+    @property
     def n_pairs(self) -> int:
         keys = [system.key for system in self.systems]
         return len(planned_pairs(keys, self.spec.baseline))
@@ -76,6 +82,27 @@ def planned_pairs(keys: Sequence[str], baseline: str = "") -> list[tuple[str, st
     """Every two systems, or each against the baseline; always in study order."""
     pairs = combinations(keys, 2)
     return [pair for pair in pairs if not baseline or baseline in pair]
+
+
+def _shape_note(systems: Iterable[ResolvedSystem], box: int) -> list[str]:
+    """One line when the systems' images differ in shape, as they stand in the box that raters see:
+    margins that come with one system only tell it from the others."""
+
+    def in_box(size: tuple[int, int]) -> tuple[int, int]:
+        width, height = (round(side * box / max(size)) for side in size)
+        return width, height
+
+    shapes = {s.key: frozenset(map(in_box, s.sizes)) for s in systems if s.sizes}
+    if len(set(shapes.values())) < 2:
+        return []
+    named = [
+        f"{key} {'{} x {}'.format(*min(seen)) if len(seen) == 1 else f'{len(seen)} shapes'}"
+        for key, seen in shapes.items()
+    ]
+    return [
+        f"shapes differ in the box of {box} x {box} pixels: {', '.join(named)}; "
+        "raters can tell the systems apart by their margins"
+    ]
 
 
 def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
@@ -109,21 +136,29 @@ def _prompts(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], list[str
 def _system(
     system: SdxlSystem | ImportedSystem, spec: StudySpec, folders: list[Path], texts: list[str]
 ) -> ResolvedSystem:
-    found = ResolvedSystem(system.key, system.label, system.licence, recipe=None)
     problems = [] if system.licence else ["licence: expected the licence of its images or weights"]
-    recipe = None
+    recipe, sizes = None, set[tuple[int, int]]()
     try:
         if isinstance(system, ImportedSystem):
-            recipe, more = _imported_recipe(system, spec.folder, texts)
+            recipe, sizes, more = _imported_recipe(system, spec.folder, texts)
             problems += more
         else:
+            sizes = {(system.size[0], system.size[1])}
             recipe = _painted_recipe(system, spec.folder, folders)
     except Unpinned as error:
         problems.append(str(error))
     except (ValidationError, ManifestError) as error:
         problems += recipe_words(error) if isinstance(error, ValidationError) else error.problems
     missing = tuple(preflight(recipe)) if recipe else ()
-    return ResolvedSystem(found.key, found.label, found.licence, recipe, tuple(problems), missing)
+    return ResolvedSystem(
+        key=system.key,
+        label=system.label,
+        licence=system.licence,
+        recipe=recipe,
+        problems=tuple(problems),
+        missing=missing,
+        sizes=frozenset(sizes),
+    )
 
 
 def _painted_recipe(system: SdxlSystem, folder: Path, folders: list[Path]) -> Recipe:
@@ -160,7 +195,8 @@ def _content(place: str, folders: list[Path]) -> str:
 
 def _imported_recipe(
     system: ImportedSystem, folder: Path, texts: list[str]
-) -> tuple[Recipe, list[str]]:
+) -> tuple[Recipe, set[tuple[int, int]], list[str]]:
+    """The recipe, the sizes of the images that answer these prompts, and what lacks."""
     path = system.path(folder)
     if not path.is_dir():
         raise Unpinned(f"folder: there is no folder {path}; put its images and manifest there")
@@ -174,7 +210,9 @@ def _imported_recipe(
             f"revision: the study file says {system.revision}, but the folder holds {revision}"
         )
     recipe = Recipe(family="imported", checkpoint=str(path), revision=revision)
-    return recipe, lacking(answers(manifest.of_system(system.key)), texts)
+    images = answers(manifest.of_system(system.key))
+    sizes = {images[text].size for text in texts if text in images}
+    return recipe, sizes, lacking(images, texts)
 
 
 def answers(images: Iterable[ImportedImage], sample: int = 0) -> dict[str, ImportedImage]:

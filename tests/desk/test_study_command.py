@@ -11,7 +11,14 @@ from evalsite.desk.management.commands import study as study_command
 from evalsite.studies.models import Study
 from generation.models import Image
 from tests import world
-from tests.studies.files import PROMPTS, image_folder, imported, painted, study_file
+from tests.studies.files import (
+    PROMPTS,
+    image_folder,
+    imported,
+    painted,
+    picture,
+    study_file,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -112,6 +119,17 @@ def test_check_says_per_system_what_is_missing(tmp_path):
     assert "licence: expected the licence" in text
     assert "org/model at 0123456789" in text
     assert not Study.objects.exists()
+
+
+def test_check_warns_where_the_shape_of_an_image_tells_its_system(tmp_path):
+    path = study_file(tmp_path)
+    assert "Worth a look" not in run("check", path)
+    for image in (tmp_path / "images").glob("beta-*.png"):
+        image.write_bytes(picture((30, 30, 200), size=(64, 36)))
+    said = run("check", path)
+    assert "Worth a look" in said
+    assert "64 x 64 pixels: alpha 64 x 64, beta 64 x 36; raters can tell the systems" in said
+    assert "Everything is here." in said  # it stops nothing
 
 
 def test_check_of_the_published_study_says_what_to_bring():

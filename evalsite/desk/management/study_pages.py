@@ -45,9 +45,13 @@ def heading(console: Console, title: str, note: str) -> None:
 
 
 def show_check(
-    console: Console, systems: Sequence[SystemRow], size: Size, problems: Sequence[str]
+    console: Console,
+    systems: Sequence[SystemRow],
+    size: Size,
+    problems: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> None:
-    """Systems with their licences, how much is asked, then every problem."""
+    """Systems with their licences, how much is asked, then every problem, and what else to see."""
     table = _table("system", "licence", "")
     for row in systems:
         state = Text("ready", "green") if not row.problems else Text("missing", "yellow")
@@ -61,6 +65,7 @@ def show_check(
     )
     console.print()
     show_problems(console, [(row.label, row.problems) for row in systems] + [("Study", problems)])
+    show_problems(console, [("Worth a look", notes)])
 
 
 def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]]) -> None:

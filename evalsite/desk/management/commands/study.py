@@ -150,7 +150,7 @@ class Command(BaseCommand):
             n_votes=resolved.n_votes,
         )
         pages.heading(self.console, spec.title, spec.name)
-        pages.show_check(self.console, rows, size, resolved.prompt_problems)
+        pages.show_check(self.console, rows, size, resolved.prompt_problems, resolved.notes)
         return bool(resolved.problems or resolved.missing)
 
     def _show_rows(self, study: Study) -> bool:
