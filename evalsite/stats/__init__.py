@@ -12,6 +12,7 @@ from evalsite.stats.bradley_terry import (
     bootstrap_ratings,
     bradley_terry,
 )
+from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiority, superiority
 from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.intervals import (
     Interval,
@@ -28,9 +29,11 @@ from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 __all__ = [
     "Agreement",
     "BradleyTerry",
+    "Claim",
     "Difference",
     "Fit",
     "Interval",
+    "MarginClaim",
     "NotConverged",
     "Options",
     "Rating",
@@ -43,11 +46,14 @@ __all__ = [
     "check_votes",
     "clopper_pearson_interval",
     "clustered_interval",
+    "equivalence",
     "fit_bradley_terry",
     "holm",
     "jeffreys_interval",
     "krippendorff_alpha",
+    "non_inferiority",
     "pair_win_rates",
+    "superiority",
     "vote_alpha",
     "wilson_interval",
     "win_rates",
