@@ -13,6 +13,8 @@ from evalsite.stats.bradley_terry import (
     bradley_terry,
 )
 from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiority, superiority
+from evalsite.stats.davidson import Davidson, davidson
+from evalsite.stats.elo import AddElo, elo_as_in_add
 from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.intervals import (
     Interval,
@@ -27,9 +29,11 @@ from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
 __all__ = [
+    "AddElo",
     "Agreement",
     "BradleyTerry",
     "Claim",
+    "Davidson",
     "Difference",
     "Fit",
     "Interval",
@@ -46,6 +50,8 @@ __all__ = [
     "check_votes",
     "clopper_pearson_interval",
     "clustered_interval",
+    "davidson",
+    "elo_as_in_add",
     "equivalence",
     "fit_bradley_terry",
     "holm",

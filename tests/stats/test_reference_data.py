@@ -7,6 +7,7 @@ The environment variable EVALSITE_REFERENCE_DATA names a folder with
     reference/NAME_recommended.csv   the default interval per pair, from research code
     reference/NAME_bt.csv            Bradley-Terry from R's BradleyTerry2, standard errors from
                                      its information and from sandwich, by rater, by prompt, both
+    reference/NAME_evalica.csv       Davidson's model, Elo and average win rates by evalica 0.4.2
 
 for NAME in llmfao (dustalov/llmfao, CC BY 4.0) and tmo (mantiuk/pwcmp examples, MIT). The
 data are not part of this project; without them these tests are skipped.
@@ -25,6 +26,8 @@ from evalsite.stats import (
     check_votes,
     clopper_pearson_interval,
     clustered_interval,
+    davidson,
+    elo_as_in_add,
     fit_bradley_terry,
     jeffreys_interval,
     pair_win_rates,
@@ -205,3 +208,15 @@ def test_scores_and_information_make_the_standard_errors_of_rs_sandwich(name):
     for row in read(f"reference/{name}_bt.csv"):
         model = np.sqrt(fit.covariance[votes(name)[1][row["item"]]][votes(name)[1][row["item"]]])
         assert model == pytest.approx(float(row["se_model_mean0"]), rel=0.005)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ties_and_elo_agree_with_evalica(name):
+    columns, numbers = votes(name)
+    checked = check_votes(**columns)
+    abilities = davidson(checked).abilities
+    scores = elo_as_in_add(checked, np.random.default_rng(1)).scores
+    for row in read(f"reference/{name}_evalica.csv"):
+        system = numbers[row[""]]
+        assert abilities[system] == pytest.approx(float(row["newman_log"]), abs=1e-6)
+        assert scores[system] == pytest.approx(float(row["elo_k1_mean200"]), abs=1.5)  # chance
