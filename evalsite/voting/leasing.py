@@ -92,8 +92,8 @@ def _retake(showing: Showing, at: datetime) -> bool:
 def _claim_next(rater: Rater, study: Study, held: list[Showing], at: datetime) -> Showing | None:
     """A new showing for this rater, from the block whose turn it is, or the next with any left."""
     for criterion in _blocks(rater, study, held):
-        tried: list[int] = []
-        while ballot := _candidates(rater, criterion, at).exclude(pk__in=tried).first():
+        candidates = _candidates(rater, criterion, at)
+        while ballot := candidates.first():
             with transaction.atomic():
                 showing = Showing.objects.create(
                     ballot=ballot,
@@ -107,7 +107,7 @@ def _claim_next(rater: Rater, study: Study, held: list[Showing], at: datetime) -
                 if _claim(ballot, showing, at):
                     return showing
                 transaction.set_rollback(True)  # of this showing only: nobody has seen it
-            tried.append(ballot.pk)
+            candidates = candidates.exclude(pk=ballot.pk)
     return None
 
 
@@ -164,6 +164,7 @@ def _candidates(rater: Rater, criterion: Criterion, at: datetime) -> QuerySet[Ba
     )
     return (
         Ballot.objects.filter(free(at), ~Exists(shown), criterion=criterion)
+        .only("comparison", "first_on_left")
         .order_by("order_key")
         .select_for_update(skip_locked=True, of=("self",))
     )

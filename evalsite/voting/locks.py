@@ -22,7 +22,8 @@ def lock_study(pk: int) -> Study:
 def lock_rater(pk: int) -> tuple[Rater, Study]:
     """The rater, locked, and the study as it is after the wait."""
     rater = Rater.objects.select_for_update().get(pk=pk)
-    return rater, Study.objects.defer("spec").get(pk=rater.study_id)  # every prompt is in it
+    # Of the study only what an answer depends on: its spec holds every prompt.
+    return rater, Study.objects.only("slug", "state", "votes_per_rater").get(pk=rater.study_id)
 
 
 def lock_raters_of(study: Study) -> None:

@@ -1,26 +1,54 @@
 """Reading across votes: what counts, how far a study and a rater have come."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
-from evalsite.studies.models import Criterion, Study
+from evalsite.studies.models import Study
 from evalsite.studies.queries import live, live_comparisons
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
+
+# What a rater's page reads of the rows around a showing. Every column costs time, and a study's
+# spec holds every prompt: a field that is not named here takes a query of its own.
+_STUDY = ("code", "state", "instructions", "display_size", "votes_per_rater")
+_RATER = (
+    *("code", "criterion_order", "excluded_at", "withdrawn_at"),
+    *(f"study__{name}" for name in _STUDY),
+)
+_PAGE = (
+    *("code", "first_on_left", "counted", "leased_at"),
+    *(f"rater__{name}" for name in _RATER),
+    *(f"criterion__{name}" for name in ("key", "question", "show_prompt", "tie_policy")),
+    "comparison__first__prompt__text",
+)
+_PICTURES = (
+    "first_on_left",
+    *(f"ballot__{name}" for name in ("purpose", "check_first", "check_second")),
+    *("comparison__first__display", "comparison__second__display"),
+)
+
+
+def raters() -> QuerySet[Rater]:
+    """Everybody, with what their pages tell of the study."""
+    return Rater.objects.select_related("study").only(*_RATER)
 
 
 def showings_of(*rater_codes: str) -> QuerySet[Showing]:
     """What was put before these raters (one person, a code for each study), with all that a
-    page needs; nothing for nobody."""
-    related = (
-        "rater__study",
-        "criterion",
-        "comparison__first__prompt",
-        "comparison__second",
-        "ballot",
-    )
-    showings = Showing.objects.filter(rater__code__in=rater_codes).select_related(*related)
-    return showings.defer("rater__study__spec")  # it holds every prompt, and no page needs it
+    page and an answer need; nothing for nobody."""
+    related = ("rater__study", "criterion", "comparison__first__prompt")
+    return _put_before(rater_codes).select_related(*related).only(*_PAGE)
+
+
+def pictures_of(*rater_codes: str) -> QuerySet[Showing]:
+    """The same showings with the files that stand on their two sides, and no more."""
+    related = ("ballot", "comparison__first", "comparison__second")
+    return _put_before(rater_codes).select_related(*related).only(*_PICTURES)
+
+
+def _put_before(rater_codes: Iterable[str]) -> QuerySet[Showing]:
+    return Showing.objects.filter(rater__code__in=rater_codes)
 
 
 def counted_votes(study: Study, *, with_excluded: bool = False) -> QuerySet[Vote]:
@@ -89,7 +117,7 @@ def progress_of(rater: Rater) -> Progress:
     cap = rater.study.votes_per_rater
     pairs = live_comparisons(rater.study)
     n_pairs = (pairs if cap is None else pairs[:cap]).count()  # no need to count beyond the cap
-    total = n_pairs * Criterion.objects.filter(study=rater.study).count()
+    total = n_pairs * len(rater.criterion_order)
     return Progress(done=done, total=max(done, total if cap is None else min(cap, total)))
 
 

@@ -6,6 +6,7 @@ session holds, and does not exist for anybody else. Every change of state is a P
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models.fields.files import FieldFile
@@ -33,8 +34,8 @@ STOP_PAGES = {Study.State.PAUSED: "paused", Study.State.CLOSED: "closed"}
 def _get_rater(request: HttpRequest, study_code: str) -> Rater | None:
     """Who this browser is in this study."""
     code = request.session.get("raters", {}).get(study_code)
-    raters = Rater.objects.select_related("study").defer("study__spec")
-    return raters.filter(code=code, study__code=study_code).first() if code else None
+    found = queries.raters().filter(code=code, study__code=study_code)
+    return found.first() if code else None
 
 
 def _remember(request: HttpRequest, rater: Rater) -> None:
@@ -48,8 +49,13 @@ def _remember(request: HttpRequest, rater: Rater) -> None:
 
 
 def _get_own_showing(request: HttpRequest, code: str) -> Showing:
-    own = queries.showings_of(*request.session.get("raters", {}).values())
-    return get_object_or_404(own, code=code)
+    return get_object_or_404(queries.showings_of(*_own_codes(request)), code=code)
+
+
+def _own_codes(request: HttpRequest) -> Iterable[str]:
+    """Whoever this browser is, in one study or another."""
+    codes: dict[str, str] = request.session.get("raters", {})
+    return codes.values()
 
 
 # Coming in
@@ -94,7 +100,7 @@ def instructions(request: HttpRequest, code: str) -> HttpResponse:
 @require_GET
 def resume(request: HttpRequest, code: str) -> HttpResponse:
     """The rater's own link: back to where they were, on any device."""
-    rater = get_object_or_404(Rater.objects.select_related("study").defer("study__spec"), code=code)
+    rater = get_object_or_404(queries.raters(), code=code)
     _remember(request, rater)
     return redirect("voting:next", rater.study.code)
 
@@ -178,7 +184,8 @@ def picture(request: HttpRequest, code: str, side: str) -> HttpResponse:
     Sent from here, whole, with headers that are the same for every picture: no name, no tag and
     no date of the file.
     """
-    file = _display_file(_get_own_showing(request, code), side)
+    showing = get_object_or_404(queries.pictures_of(*_own_codes(request)), code=code)
+    file = _display_file(showing, side)
     try:
         with file.open("rb") as opened:
             data = opened.read()

@@ -372,12 +372,12 @@ def test_the_number_of_queries_does_not_grow_with_the_study(
 ):
     study = world.open_study(n_systems=3, n_prompts=n_prompts)
     enter(client, study)
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(17):
         page = visit(client, f"/s/{study.code}/next")
     showing = pair_on(page)
     with django_assert_max_num_queries(2):
         client.get(f"/b/{showing.code}/left")
-    with django_assert_max_num_queries(19):
+    with django_assert_max_num_queries(18):
         client.post(f"/s/{study.code}/ahead")
     with django_assert_max_num_queries(9):
         answer(client, showing)
