@@ -48,6 +48,7 @@ class CriterionPart:
     anchor: str
     title: str
     question: str
+    ties_allowed: bool
     counts: tuple[str, ...]
     lines: tuple[PairLine, ...]
     notes: tuple[Note, ...]
@@ -86,11 +87,13 @@ def criterion_parts(design: StudyDesign, summary: Summary) -> tuple[CriterionPar
 def _part(
     asked: Criterion, criterion: CriterionSummary, pairs: tuple[Standing, ...]
 ) -> CriterionPart:
+    ties_allowed = asked.tie_policy == Criterion.TiePolicy.ALLOWED
     return CriterionPart(
         anchor=f"criterion-{criterion.key}",
         title=title_of(criterion.key),
         question=asked.question,
-        counts=tuple(_counts(asked, criterion)),
+        ties_allowed=ties_allowed,
+        counts=tuple(_counts(criterion, ties_allowed)),
         lines=tuple(_line(pair) for pair in pairs),
         notes=tuple(_notes(pairs)),
     )
@@ -101,12 +104,11 @@ def title_of(key: str) -> str:
     return key.replace("_", " ").replace("-", " ").capitalize()
 
 
-def _counts(asked: Criterion, criterion: CriterionSummary) -> Iterator[str]:
+def _counts(criterion: CriterionSummary, ties_allowed: bool) -> Iterator[str]:
     yield counted(criterion.n_votes, "vote")
     yield counted(criterion.n_raters, "rater")
     yield counted(criterion.n_prompts, "prompt")
-    allowed = asked.tie_policy == Criterion.TiePolicy.ALLOWED
-    yield counted(criterion.n_ties, "tie") if allowed else "ties not allowed"
+    yield counted(criterion.n_ties, "tie") if ties_allowed else "ties not allowed"
 
 
 def _line(pair: Standing) -> PairLine:
@@ -211,12 +213,7 @@ def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
 
 
 def _estimand(report: Json, options: Json) -> str:
-    share = "the chance that the system named first is preferred"
-    share += (
-        " among votes that are not ties"
-        if options["ties"] == "drop"
-        else ", a tie counting as half a win"
-    )
+    share = f"the chance that the system named first is preferred{_tie_clause(report)}"
     turned = "Each pair is shown from the system that is ahead; the files keep the study's order."
     if options["fixed_prompts"]:
         whom = (
@@ -229,6 +226,13 @@ def _estimand(report: Json, options: Json) -> str:
             "prompts were drawn from, each shown once, sides at random."
         )
     return f"Each win rate is {share}, {whom}{_limits(report)} {turned}"
+
+
+def _tie_clause(report: Json) -> str:
+    if not _ties_allowed(report["study"]["design"]["criteria"]):
+        return ""
+    dropped = report["settings"]["options"]["ties"] == "drop"
+    return " among votes that are not ties" if dropped else ", a tie counting as half a win"
 
 
 def _limits(report: Json) -> str:
@@ -254,13 +258,17 @@ def _interval(options: Json) -> str:
 
 
 def _ties(criteria: list[Json], options: Json) -> str:
-    allowed = [c["key"] for c in criteria if c["tie_policy"] == Criterion.TiePolicy.ALLOWED]
+    allowed = _ties_allowed(criteria)
     if not allowed:
         return "Raters had to choose a side: no answer could be a tie."
     titles = ", ".join(f"“{title_of(key)}”" for key in allowed)
     under = "every criterion" if len(allowed) == len(criteria) else titles
     read = "are left out" if options["ties"] == "drop" else "count as half a win for each side"
     return f"“No preference” was an answer under {under}. Ties {read}."
+
+
+def _ties_allowed(criteria: list[Json]) -> list[str]:
+    return [c["key"] for c in criteria if c["tie_policy"] == Criterion.TiePolicy.ALLOWED]
 
 
 def _ballots(design: Json, names: Names) -> str:

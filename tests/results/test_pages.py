@@ -270,8 +270,9 @@ def test_a_handful_of_votes_is_told_in_good_english(
 
 
 def test_a_reader_may_leave_ties_out_where_there_are_any(staff: Client):
-    forced = closed_study(LIKED)
-    assert "ties=drop" not in staff.get(f"/studies/{forced.slug}/").content.decode()
+    forced = staff.get(f"/studies/{closed_study(LIKED).slug}/")
+    assert "ties=drop" not in forced.content.decode()
+    assert "a tie counting" not in words_of(forced)
     study = closed_study(lambda pair: "TIE", tie_policy="ALLOWED")
     assert f'href="/studies/{study.slug}/?ties=drop"' in (
         staff.get(f"/studies/{study.slug}/").content.decode()
