@@ -31,6 +31,8 @@ from evalsite.stats import (
     fit_bradley_terry,
     jeffreys_interval,
     pair_win_rates,
+    position_effect,
+    rater_diagnostics,
     vote_alpha,
     wilson_interval,
 )
@@ -220,3 +222,25 @@ def test_ties_and_elo_agree_with_evalica(name):
         system = numbers[row[""]]
         assert abilities[system] == pytest.approx(float(row["newman_log"]), abs=1e-6)
         assert scores[system] == pytest.approx(float(row["elo_k1_mean200"]), abs=1.5)  # chance
+
+
+@pytest.mark.parametrize(("name", "logit"), [("tmo", 0.148211), ("llmfao", 0.090880)])
+def test_position_effect_is_what_it_is_known_to_be(name, logit):
+    # With `a` taken as left, which the files do not promise.
+    columns, _ = votes(name)
+    found = position_effect(check_votes(**columns), np.ones(len(columns["first"]), dtype=bool))
+    assert found.logit == pytest.approx(logit, abs=1e-4)
+    assert found.low < 0.1 < found.high
+
+
+def test_the_crowd_workers_who_stand_out_are_flagged():
+    # One of 124 chose a in all of 21 votes; three others, 70% to 75% of the time or in long runs.
+    flagged = [profile for profile in rater_profiles("llmfao") if profile.flags]
+    assert len(flagged) == 4
+    assert [profile.left_share for profile in flagged if profile.n == 21] == [1.0]
+    assert not any(p.flags for p in rater_profiles("tmo"))
+
+
+def rater_profiles(name):
+    checked = check_votes(**votes(name)[0])
+    return rater_diagnostics(checked, np.ones(checked.n, dtype=bool)).profiles
