@@ -42,10 +42,11 @@ def standings(
     criterion: CriterionSummary, names: Mapping[str, str], ties: Ties
 ) -> tuple[Standing, ...]:
     """Every pair of a criterion, in the report's order; `names` is key -> what people read."""
-    return tuple(_standing(pair, names, ties) for pair in criterion.pairs)
+    return tuple(standing_of(pair, names, ties) for pair in criterion.pairs)
 
 
-def _standing(pair: PairSummary, names: Mapping[str, str], ties: Ties) -> Standing:
+def standing_of(pair: PairSummary, names: Mapping[str, str], ties: Ties) -> Standing:
+    """One pair, seen from the system that is ahead."""
     first, second = names[pair.first], names[pair.second]
     if pair.rate.win_rate is not None and pair.rate.win_rate < 0.5:
         return Standing(second, first, _of_the_other(pair.rate), ties)

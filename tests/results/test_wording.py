@@ -5,8 +5,8 @@ import re
 import pytest
 
 from evalsite.results import charts, wording
-from evalsite.results.standings import Standing, standings
-from evalsite.results.summary import CriterionSummary, PairSummary
+from evalsite.results.standings import Standing, standing_of
+from evalsite.results.summary import PairSummary
 from evalsite.stats import Ties, clustered_interval, pair_win_rates
 
 NAMES = {"a": "Alpha", "b": "Beta", "c": "<script>"}
@@ -26,16 +26,12 @@ def pair(
     outcomes = [1.0] * wins + [0.0] * losses + [0.5] * ties
     labels = list(range(len(outcomes)))
     rate = clustered_interval(outcomes, labels, labels, ties=read, confidence=confidence)
-    return standing(PairSummary(first, second, rate), read)
+    return standing_of(PairSummary(first, second, rate), NAMES, read)
 
 
 def unasked() -> Standing:
-    return standing(PairSummary("a", "b", pair_win_rates([], [], [], [], [], pairs=[(0, 1)])[0, 1]))
-
-
-def standing(summary: PairSummary, ties: Ties = "half") -> Standing:
-    (made,) = standings(CriterionSummary("quality", 1, 1, 1, 0, (summary,)), NAMES, ties)
-    return made
+    rate = pair_win_rates([], [], [], [], [], pairs=[(0, 1)])[0, 1]
+    return standing_of(PairSummary("a", "b", rate), NAMES, "half")
 
 
 @pytest.mark.parametrize(
