@@ -25,6 +25,13 @@ from evalsite.stats.intervals import (
 from evalsite.stats.multiplicity import holm
 from evalsite.stats.newton import NotConverged
 from evalsite.stats.pairs import pair_win_rates, win_rates
+from evalsite.stats.sequential import (
+    LookInterval,
+    anytime_interval,
+    crossing_probabilities,
+    look_interval,
+    spending_boundaries,
+)
 from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
@@ -37,6 +44,7 @@ __all__ = [
     "Difference",
     "Fit",
     "Interval",
+    "LookInterval",
     "MarginClaim",
     "NotConverged",
     "Options",
@@ -45,11 +53,13 @@ __all__ = [
     "Ties",
     "Votes",
     "WinRate",
+    "anytime_interval",
     "bootstrap_ratings",
     "bradley_terry",
     "check_votes",
     "clopper_pearson_interval",
     "clustered_interval",
+    "crossing_probabilities",
     "davidson",
     "elo_as_in_add",
     "equivalence",
@@ -57,8 +67,10 @@ __all__ = [
     "holm",
     "jeffreys_interval",
     "krippendorff_alpha",
+    "look_interval",
     "non_inferiority",
     "pair_win_rates",
+    "spending_boundaries",
     "superiority",
     "vote_alpha",
     "wilson_interval",
