@@ -12,10 +12,10 @@ import django
 django.setup()
 
 from evalsite.results import queries as results  # noqa: E402
-from evalsite.results.summary import Options, summarise  # noqa: E402
+from evalsite.results.summary import summarise  # noqa: E402
+from evalsite.stats import Options  # noqa: E402
 from evalsite.studies.models import Study  # noqa: E402
 from evalsite.voting import simulation  # noqa: E402
-from generation.models import Image  # noqa: E402
 
 Outcome = Callable[[str, bool], float]
 
@@ -33,14 +33,14 @@ def main(slug: str) -> None:
     for name, reading in readings.items():
         results.outcome_of_first = reading
         found[name] = held_against(truth, study)
-    painted = {str(i.pk): i.finished_at.isoformat() for i in Image.objects.filter(status="READY")}
-    print(json.dumps({"readings": found, "painted": painted}))
+    print(json.dumps(found))
 
 
 def held_against(truth: simulation.Truth, study: Study) -> list[dict[str, float]]:
     """Each interval for these prompts, with the true rate beside it."""
     design = results.load_design(study)
-    summary = summarise(design.keys, results.load_votes(study, design), Options(fixed_prompts=True))
+    votes = results.load_votes(study, design).votes
+    summary = summarise(design.keys, votes, Options(fixed_prompts=True))
     return [
         {
             "low": pair.rate.low,

@@ -21,7 +21,8 @@ from django.utils import translation
 from evalsite.results import charts, presentation, queries, tables, wording
 from evalsite.results.facts import study_json
 from evalsite.results.queries import StudyDesign
-from evalsite.results.summary import Json, Summary, report_of, summarise
+from evalsite.results.report import Json, report_of
+from evalsite.results.summary import Summary, summarise
 from evalsite.stats import Options
 from evalsite.studies.models import Study
 
@@ -70,12 +71,12 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
         raise StudyStillOpen(study)
     design = queries.load_design(study)
     record = queries.load_record(study)
-    votes = queries.load_votes(study, design)
-    summary = summarise(design.keys, votes, options)
-    votes_csv = tables.votes_csv(design, record, votes)
+    stored = queries.load_votes(study, design)
+    summary = summarise(design.keys, stored.votes, options)
+    votes_csv = tables.votes_csv(design, record, stored)
     data = report_of(
         summary,
-        study=study_json(design, record, n_counted=votes.outcomes.size),
+        study=study_json(design, record, n_counted=stored.votes.n),
         provenance={
             "versions": _versions(),
             "input_sha256": hashlib.sha256(votes_csv).hexdigest(),

@@ -1,7 +1,7 @@
 """What a report says of its study beside the votes: the `study` part of report.json."""
 
 from evalsite.results.queries import Record, StudyDesign
-from evalsite.results.summary import Json
+from evalsite.results.report import Json
 from evalsite.results.tables import timestamp
 from generation.spec import Recipe, public_place
 

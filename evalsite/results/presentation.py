@@ -7,8 +7,9 @@ from django.utils.safestring import SafeString
 
 from evalsite.results import charts, wording
 from evalsite.results.queries import StudyDesign
+from evalsite.results.report import Json
 from evalsite.results.standings import Standing, standings
-from evalsite.results.summary import CriterionSummary, Json, Summary
+from evalsite.results.summary import CriterionSummary, Summary
 from evalsite.results.wording import counted
 from evalsite.studies.models import Criterion
 

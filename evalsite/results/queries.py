@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
+from numpy.typing import NDArray
 
 from evalsite.results.summary import Design, Votes
 from evalsite.studies.models import Comparison, Criterion, Prompt, Study, System
@@ -64,7 +65,18 @@ def load_design(study: Study) -> StudyDesign:
     return StudyDesign(study, tuple(study.criteria.all()), tuple(study.systems.all()))
 
 
-def load_votes(study: Study, design: StudyDesign) -> Votes:
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredVotes:
+    """The counted votes of a study, and what is known of each beside what it says."""
+
+    votes: Votes
+    choices: NDArray[np.str_]  # as given: LEFT, RIGHT or TIE
+    response_ms: NDArray[np.int64]
+    voted_at: NDArray[np.object_]  # datetime
+    first_on_left: NDArray[np.bool_]
+
+
+def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
     """Every counted vote of a study in columns, in the order they came. One query."""
     criteria = {criterion.pk: index for index, criterion in enumerate(design.criteria)}
     systems = {system.pk: index for index, system in enumerate(design.systems)}
@@ -85,17 +97,22 @@ def load_votes(study: Study, design: StudyDesign) -> Votes:
     )
     columns: list[Any] = list(zip(*rows.iterator(chunk_size=10_000), strict=True)) or [()] * 9
     criterion, first, second, choice, first_on_left, rater, prompt, response_ms, voted_at = columns
-    return Votes(
-        criteria=np.array([criteria[pk] for pk in criterion], dtype=np.int64),
-        first=np.array([systems[pk] for pk in first], dtype=np.int64),
-        second=np.array([systems[pk] for pk in second], dtype=np.int64),
+    sides = np.array(first_on_left, dtype=np.bool_)
+    votes = Votes(
+        criteria=np.array([criteria[pk] for pk in criterion], dtype=np.intp),
+        first=np.array([systems[pk] for pk in first], dtype=np.intp),
+        second=np.array([systems[pk] for pk in second], dtype=np.intp),
         outcomes=np.array(list(map(outcome_of_first, choice, first_on_left)), dtype=np.float64),
-        raters=np.array(rater, dtype=np.int64),
-        prompts=np.array(prompt, dtype=np.int64),
-        first_on_left=np.array(first_on_left, dtype=np.bool_),
+        raters=np.array(rater, dtype=np.intp),
+        prompts=np.array(prompt, dtype=np.intp),
+        first_on_left=sides,
+    )
+    return StoredVotes(
+        votes,
         choices=np.array(choice, dtype=np.str_),
         response_ms=np.array(response_ms, dtype=np.int64),
         voted_at=np.array(voted_at, dtype=np.object_),
+        first_on_left=sides,
     )
 
 

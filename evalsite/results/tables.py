@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from evalsite.results.queries import Record, StudyDesign, outcome_of_first
-from evalsite.results.summary import Summary, Votes, pair_json
+from evalsite.results.queries import Record, StoredVotes, StudyDesign, outcome_of_first
+from evalsite.results.report import Json, claim_json, pair_json, system_json
+from evalsite.results.summary import Summary
 
 Cell = str | int | float | bool | None
 
@@ -29,12 +30,13 @@ VOTE_COLUMNS = (
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def votes_csv(design: StudyDesign, record: Record, votes: Votes) -> bytes:
+def votes_csv(design: StudyDesign, record: Record, stored: StoredVotes) -> bytes:
     """One line a counted vote, as it was seen: system_a stood on the left."""
-    return _csv(VOTE_COLUMNS, _vote_rows(design, record, votes))
+    return _csv(VOTE_COLUMNS, _vote_rows(design, record, stored))
 
 
-def _vote_rows(design: StudyDesign, record: Record, votes: Votes) -> Iterator[list[Cell]]:
+def _vote_rows(design: StudyDesign, record: Record, stored: StoredVotes) -> Iterator[list[Cell]]:
+    votes = stored.votes
     raters, names = record.rater_labels, record.prompt_labels
     prompts = {prompt.pk: prompt for prompt in record.prompts}
     systems = [system.key for system in design.systems]
@@ -43,12 +45,12 @@ def _vote_rows(design: StudyDesign, record: Record, votes: Votes) -> Iterator[li
         votes.criteria.tolist(),
         votes.first.tolist(),
         votes.second.tolist(),
-        votes.first_on_left.tolist(),
-        votes.choices.tolist(),
+        stored.first_on_left.tolist(),
+        stored.choices.tolist(),
         votes.raters.tolist(),
         votes.prompts.tolist(),
-        votes.response_ms.tolist(),
-        votes.voted_at.tolist(),
+        stored.response_ms.tolist(),
+        stored.voted_at.tolist(),
     )
     for criterion, first, second, first_on_left, choice, rater, prompt, ms, at in zip(
         *columns, strict=True
@@ -73,14 +75,34 @@ def _vote_rows(design: StudyDesign, record: Record, votes: Votes) -> Iterator[li
 
 def pairs_csv(summary: Summary, *, simulated: bool) -> bytes:
     """One line a pair and criterion: the pairs of report.json as a table."""
-    rows = [
-        {"criterion": criterion.key, **pair_json(pair), "simulated": simulated}
-        for criterion in summary.criteria
-        for pair in criterion.pairs
-    ]
-    for row in rows:
-        row["warnings"] = "; ".join(row["warnings"])
-    return _csv(tuple(rows[0]) if rows else ("criterion",), (list(row.values()) for row in rows))
+    return _table(
+        [(c.key, pair_json(pair)) for c in summary.criteria for pair in c.pairs], simulated
+    )
+
+
+def systems_csv(summary: Summary, *, simulated: bool) -> bytes:
+    """One line a system and criterion: the systems of report.json as a table."""
+    return _table(
+        [(c.key, system_json(system)) for c in summary.criteria for system in c.systems], simulated
+    )
+
+
+def claims_csv(summary: Summary, *, simulated: bool) -> bytes:
+    """One line a claim: the table that the adjusted p-values are of."""
+    return _table(
+        [(c.key, claim_json(claim)) for c in summary.criteria for claim in c.claims], simulated
+    )
+
+
+def _table(rows: Sequence[tuple[str, Json]], simulated: bool) -> bytes:
+    lines = [{"criterion": key, **row, "simulated": simulated} for key, row in rows]
+    for line in lines:
+        for name, value in line.items():
+            if isinstance(value, list):
+                line[name] = "; ".join(value)
+    return _csv(
+        tuple(lines[0]) if lines else ("criterion",), (list(line.values()) for line in lines)
+    )
 
 
 def _csv(columns: tuple[str, ...], rows: Iterable[list[Cell]]) -> bytes:

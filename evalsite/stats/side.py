@@ -77,7 +77,7 @@ def position_effect(
     the normal quantile is used. Warnings are fixed words: `no rater labels`, `one rater`, `few
     raters` (below 5), `systems left out` (some never win, or never lose, against the rest: votes
     with them say nothing about sides), `no estimate` (no votes, or sides cannot be told from
-    systems).
+    systems), `no spread` (no vote differs from the fit, as when all are ties: no interval).
 
     Raises
     ------
@@ -102,6 +102,8 @@ def position_effect(
         words = (*words, "systems left out")
     fit = fit_connected(won[inside], played[inside], side=True)
     spread = _spread(fit, members, kinds.of_votes, votes, raters)
+    if spread is None:
+        words = (*words, "no spread")
     return _effect(table, fit.side, spread, raters, confidence, words)
 
 
@@ -115,8 +117,13 @@ def _raters(votes: Votes) -> tuple[int | None, tuple[str, ...]]:
     return count, ("few raters",) if count < FEW_RATERS else ()
 
 
-def _spread(fit: Fit, members: Codes, kinds: Codes, votes: Votes, raters: int | None) -> _Spread:
-    """The variance of the side effect, over raters if there are two or more."""
+def _spread(
+    fit: Fit, members: Codes, kinds: Codes, votes: Votes, raters: int | None
+) -> _Spread | None:
+    """The variance of the side effect, over raters if there are two or more.
+
+    None where no vote differs from what the fit expects, as when all are ties.
+    """
     if raters is None or raters == 1:
         return _Spread(float(fit.covariance[-1, -1]), None)
     table = _influences(fit, members, votes.n_systems)
@@ -127,7 +134,7 @@ def _spread(fit: Fit, members: Codes, kinds: Codes, votes: Votes, raters: int | 
     if groups.count == 1:
         return _Spread(float(fit.covariance[-1, -1]), None)
     found = clustered_variance(influences * influences.size, (groups,))
-    return _Spread(found.variance, found.df)
+    return _Spread(found.variance, found.df) if found.variance > 0 else None
 
 
 def _influences(fit: Fit, members: Codes, n_systems: int) -> Floats:

@@ -8,7 +8,8 @@ import pytest
 from jsonschema import ValidationError
 
 from evalsite.results import wording
-from evalsite.results.summary import Design, Votes, report_of, summarise
+from evalsite.results.report import report_of
+from evalsite.results.summary import Design, Votes, summarise
 from evalsite.stats import Options
 from tests.results.contract import SCHEMA, check
 
@@ -38,9 +39,6 @@ def votes(rows: list[Row]) -> Votes:
         raters=whole[4],
         prompts=whole[5],
         first_on_left=np.ones(n, dtype=np.bool_),
-        choices=np.full(n, "LEFT"),
-        response_ms=np.ones(n, dtype=np.int64),
-        voted_at=np.full(n, None),
     )
 
 

@@ -178,6 +178,14 @@ def test_what_sides_cannot_tell_is_left_open(votes):
     assert found.warnings[-1] == "no estimate"
 
 
+def test_ties_alone_give_an_estimate_and_no_interval():
+    votes = check_votes([0] * 6, [1] * 6, [0.5] * 6, [1, 1, 2, 2, 3, 3], None)
+    found = position_effect(votes, [True, False] * 3)
+    assert found.logit == pytest.approx(0, abs=1e-9)
+    assert (found.se, found.low, found.p_value) == (None, None, None)
+    assert found.warnings == ("few raters", "no spread")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -1,0 +1,132 @@
+"""report.json as a dict: the contract that report.schema.json and docs/report.md describe."""
+
+import dataclasses
+from typing import Any
+
+from evalsite.results.summary import (
+    ClaimSummary,
+    CriterionSummary,
+    PairSummary,
+    Summary,
+    SystemSummary,
+)
+
+# The first number rises when a field leaves or changes its meaning, the second when one is added.
+SCHEMA_VERSION = "1.1"
+
+Json = dict[str, Any]
+
+
+def report_of(summary: Summary, *, study: Json | None, provenance: Json) -> Json:
+    """`study` is None where the votes came from elsewhere; `provenance` says what was read, by
+    which programs, and when."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": study,
+        "settings": {
+            "options": {**dataclasses.asdict(summary.options), "seed": summary.seed},
+            **provenance,
+        },
+        "criteria": {
+            criterion.key: _criterion_json(criterion, summary.design.systems)
+            for criterion in summary.criteria
+        },
+    }
+
+
+def _criterion_json(criterion: CriterionSummary, names: tuple[str, ...]) -> Json:
+    return {
+        "n_votes": criterion.n_votes,
+        "n_raters": criterion.n_raters,
+        "n_prompts": criterion.n_prompts,
+        "pairs": [pair_json(pair) for pair in criterion.pairs],
+        "systems": [system_json(system) for system in criterion.systems],
+        "ranking": _ranking_json(criterion, names),
+        "davidson": {
+            "abilities": dict(zip(names, criterion.davidson.abilities, strict=True)),
+            "tie_parameter": criterion.davidson.tie_parameter,
+            "n": criterion.davidson.n,
+            "warnings": list(criterion.davidson.warnings),
+        },
+        "agreement": _plain(criterion.agreement),
+        "side": _plain(criterion.side) if criterion.side is not None else None,
+        "claims": [claim_json(claim) for claim in criterion.claims],
+    }
+
+
+def pair_json(pair: PairSummary) -> Json:
+    """One pair as it stands in report.json and, column by column, in pairs.csv."""
+    return {"first": pair.first, "second": pair.second, **_plain(pair.rate)}
+
+
+def system_json(system: SystemSummary) -> Json:
+    """One system as it stands in report.json and, column by column, in systems.csv."""
+    rating, overall = system.rating, system.overall
+    return {
+        "system": system.key,
+        "win_rate": overall.win_rate,
+        "low": overall.low,
+        "high": overall.high,
+        "se": overall.se,
+        "n_opponents": overall.n_opponents,
+        "rating": rating.rating,
+        "rating_se": rating.se,
+        "elo": rating.elo,
+        "elo_low": rating.elo_low,
+        "elo_high": rating.elo_high,
+        "rank_low": rating.rank_low,
+        "rank_high": rating.rank_high,
+        "estimable": rating.estimable,
+        "warnings": list(overall.warnings),
+    }
+
+
+def _ranking_json(criterion: CriterionSummary, names: tuple[str, ...]) -> Json:
+    ranking = criterion.ranking
+    return {
+        "n": ranking.n,
+        "df": ranking.df,
+        "confidence": ranking.confidence,
+        "method": ranking.method,
+        "estimand": ranking.estimand,
+        "warnings": list(ranking.warnings),
+        "differences": [
+            {
+                **_plain(difference),
+                "first": names[difference.first],
+                "second": names[difference.second],
+            }
+            for difference in ranking.differences
+        ],
+    }
+
+
+def claim_json(summary: ClaimSummary) -> Json:
+    """One row of the table of claims, in report.json and in claims.csv."""
+    claim, undoing = summary.claim, summary.fragility
+    better = {"first": summary.first, "second": summary.second, None: None}[claim.direction]
+    without = undoing.without_top_raters if undoing else None
+    return {
+        "first": summary.first,
+        "second": summary.second,
+        "p_value": claim.p_value,
+        "p_holm": claim.p_holm,
+        "decided": claim.decided,
+        "better": better,
+        "n_votes_to_undo": undoing.n_votes if undoing else None,
+        "n_votes_exact": undoing.n_votes_exact if undoing else None,
+        "n_raters_to_undo": undoing.n_raters if undoing else None,
+        "n_raters_exact": undoing.n_raters_exact if undoing else None,
+        "n_top_raters": undoing.n_top_raters if undoing else None,
+        "win_rate_without_top": without.win_rate if without else None,
+        "low_without_top": without.low if without else None,
+        "high_without_top": without.high if without else None,
+    }
+
+
+def _plain(result: Any) -> Json:
+    """A frozen result as JSON takes it."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(result).items()
+    }
