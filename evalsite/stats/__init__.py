@@ -25,6 +25,15 @@ from evalsite.stats.intervals import (
 from evalsite.stats.multiplicity import holm
 from evalsite.stats.newton import NotConverged
 from evalsite.stats.pairs import pair_win_rates, win_rates
+from evalsite.stats.raters import (
+    Checks,
+    RaterDiagnostics,
+    RaterProfile,
+    RaterRules,
+    Repeats,
+    SelfConsistency,
+    rater_diagnostics,
+)
 from evalsite.stats.sequential import (
     LookInterval,
     anytime_interval,
@@ -32,6 +41,7 @@ from evalsite.stats.sequential import (
     look_interval,
     spending_boundaries,
 )
+from evalsite.stats.side import PositionEffect, position_effect
 from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
@@ -39,6 +49,7 @@ __all__ = [
     "AddElo",
     "Agreement",
     "BradleyTerry",
+    "Checks",
     "Claim",
     "Davidson",
     "Difference",
@@ -48,7 +59,13 @@ __all__ = [
     "MarginClaim",
     "NotConverged",
     "Options",
+    "PositionEffect",
+    "RaterDiagnostics",
+    "RaterProfile",
+    "RaterRules",
     "Rating",
+    "Repeats",
+    "SelfConsistency",
     "SideEffect",
     "Ties",
     "Votes",
@@ -70,6 +87,8 @@ __all__ = [
     "look_interval",
     "non_inferiority",
     "pair_win_rates",
+    "position_effect",
+    "rater_diagnostics",
     "spending_boundaries",
     "superiority",
     "vote_alpha",
