@@ -14,8 +14,8 @@ NUDGE_AGAIN_AFTER = timedelta(minutes=1)
 def claimable(*, at: datetime, task_id: str = "") -> Q:
     """The whole condition for claiming: waiting, lease over, or a former life's own row.
 
-    A message that Celery delivers again has the id it had: whoever runs it takes over, at once,
-    what the worker that died had claimed.
+    A message that Celery delivers again has the id it had: a task of the same id takes over, at
+    once, what the process that died had claimed.
     """
     free = Q(status=Image.Status.QUEUED) | Q(status=Image.Status.CLAIMED, lease_expires_at__lt=at)
     if task_id:

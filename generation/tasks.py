@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,6 +37,9 @@ ENCODERS = 4  # threads: pictures are encoded while the next batch is painted
 # cannot leave a lock behind.
 _stopping = RawValue("b", 0)
 
+# This worker: the parent, and every child that it forks.
+_WORKER = secrets.token_hex(4)
+
 Clock = Callable[[], datetime]
 
 
@@ -50,8 +54,12 @@ def _ask_to_stop(**_signal: Any) -> None:
 
 @shared_task(bind=True, name=PAINT_IMAGES)  # type: ignore[untyped-decorator]
 def paint_images(self: "Task[Any, Any]", image_ids: list[int]) -> None:
-    """Claim, paint, store. Running it twice paints once."""
-    task_id = str(self.request.id)
+    """Claim, paint, store. Running it twice paints once.
+
+    Celery delivers a message again when a child dies, and when a worker merely lost its broker.
+    Only what a child of this very worker had claimed is surely painted by nobody.
+    """
+    task_id = f"{self.request.id}:{_WORKER}"
     died_before = bool((self.request.delivery_info or {}).get("redelivered"))
     try:
         groups = queries.wanted_by_recipe(image_ids, task_id=task_id, at=timezone.now())
