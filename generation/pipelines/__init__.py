@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Protocol
 
 from PIL.Image import Image as Picture
@@ -60,8 +61,12 @@ def load(recipe: Recipe, weights: Weights, *, device: str) -> Painter:
 
     Whatever is wrong with the weights is raised as it comes.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    family = importlib.import_module(FAMILIES[recipe.family])
-    painter: Painter = family.load(recipe, weights, device=device)
+    painter: Painter = family(recipe.family).load(recipe, weights, device=device)
     return painter
+
+
+def family(name: str) -> ModuleType:
+    """A family's module, and with it the libraries that paint, told to be quiet."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    return importlib.import_module(FAMILIES[name])
