@@ -24,6 +24,7 @@ from evalsite.stats.intervals import (
 )
 from evalsite.stats.multiplicity import holm
 from evalsite.stats.newton import NotConverged
+from evalsite.stats.overall import OverallScore, overall_scores
 from evalsite.stats.pairs import pair_win_rates, win_rates
 from evalsite.stats.raters import (
     Checks,
@@ -59,6 +60,7 @@ __all__ = [
     "MarginClaim",
     "NotConverged",
     "Options",
+    "OverallScore",
     "PositionEffect",
     "RaterDiagnostics",
     "RaterProfile",
@@ -86,6 +88,7 @@ __all__ = [
     "krippendorff_alpha",
     "look_interval",
     "non_inferiority",
+    "overall_scores",
     "pair_win_rates",
     "position_effect",
     "rater_diagnostics",

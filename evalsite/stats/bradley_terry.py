@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, stdtr
 
 from evalsite.stats.clusters import Codes, Floats
 from evalsite.stats.connectivity import main_component, strongly_connected
@@ -18,7 +18,7 @@ from evalsite.stats.dimensions import (
     method_of,
 )
 from evalsite.stats.fit import Fit, fit_connected, maximum, side_is_estimable
-from evalsite.stats.intervals import check_confidence
+from evalsite.stats.intervals import check_confidence, quantile_of
 from evalsite.stats.jackknife import cluster_steps, model_of, vote_steps
 from evalsite.stats.multiplicity import holm
 from evalsite.stats.tallies import Kinds, among, count_table, kinds_of
@@ -104,9 +104,7 @@ class _Spread:
 
     def reach(self, errors: Floats) -> Floats:
         """Half the length of the intervals."""
-        level = (1 + self.confidence) / 2
-        quantile = ndtri(level) if self.df is None else stdtrit(self.df, level)
-        return np.asarray(quantile * errors)
+        return quantile_of(self.confidence, self.df) * errors
 
     def p_values(self, estimates: Floats, errors: Floats) -> Floats:
         """Two-sided, against nothing."""

@@ -7,7 +7,7 @@ prompt. These intervals are for the comparison beside the default one of `win_ra
 import math
 from dataclasses import dataclass
 
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv, ndtri, stdtrit
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,12 @@ def score_limits(rate: float, trials: float, quantile: float) -> Interval:
     low = (centre - reach) / (1 + square) if rate > 0 else 0.0
     high = (centre + reach) / (1 + square) if rate < 1 else 1.0
     return Interval(max(low, 0.0), min(high, 1.0))
+
+
+def quantile_of(confidence: float, df: float | None) -> float:
+    """Two-sided quantile: Student's at df degrees of freedom, the normal one at None."""
+    level = (1 + confidence) / 2
+    return float(ndtri(level) if df is None else stdtrit(df, level))
 
 
 def check_confidence(confidence: float) -> None:

@@ -97,20 +97,27 @@ def among(kinds: Kinds, members: Codes) -> tuple[Kinds, NDArray[np.bool_] | slic
 
 
 def by_cluster(kinds: Kinds, clusters: Groups, others: Groups | None = None) -> ByCluster:
-    """Votes sorted by cluster; with two groupings, by the cells of both.
+    """Votes sorted by cluster; with two groupings, by the cells of both."""
+    return sorted_by_cluster(kinds.of_votes, kinds.count, clusters, others)
+
+
+def sorted_by_cluster(
+    of_votes: Codes, n_kinds: int, clusters: Groups, others: Groups | None = None
+) -> ByCluster:
+    """Any small numbers of the votes, 0..n_kinds-1, by cluster and within a cluster by size.
 
     There may be as many cells as votes, so no table of cells is laid out.
     """
     codes = clusters.codes
     if others is not None:
-        if clusters.count * others.count * kinds.count < 2**62:
+        if clusters.count * others.count * n_kinds < 2**62:
             codes = codes * others.count + others.codes
         else:  # numbers too large to stand for cell and kind at once
             codes = cross(clusters, others).codes
-    keys = codes * kinds.count
-    keys += kinds.of_votes
+    keys = codes * n_kinds
+    keys += of_votes
     keys.sort()
-    sorted_codes, sorted_kinds = np.divmod(keys, kinds.count)
+    sorted_codes, sorted_kinds = np.divmod(keys, n_kinds)
     starts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
     sizes = np.diff(np.concatenate([[0], starts, [keys.size]]))
     return ByCluster(sorted_kinds, sizes)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, stdtr
 
 from evalsite.stats.clusters import Codes, Floats, Labels, factorise
 from evalsite.stats.dimensions import (
@@ -16,7 +16,7 @@ from evalsite.stats.dimensions import (
     estimand_of,
     method_of,
 )
-from evalsite.stats.intervals import check_confidence, score_limits
+from evalsite.stats.intervals import check_confidence, quantile_of, score_limits
 from evalsite.stats.variance import clustered_variance
 
 FEW_VOTES = 10
@@ -195,7 +195,7 @@ def _with_spread(
         dimensions=dimensions,
         options=options,
         method=method_of(dimensions),
-        warnings=_few_votes(values),
+        warnings=few_votes(values),
     )
 
 
@@ -225,7 +225,7 @@ def _without_spread(
         dimensions=dimensions,
         options=options,
         method=method,
-        warnings=[*_few_votes(values), *words],
+        warnings=[*few_votes(values), *words],
     )
 
 
@@ -242,7 +242,7 @@ def _result(
     method: str,
     warnings: list[str],
 ) -> WinRate:
-    limits = score_limits(rate, n_eff, _quantile(options.confidence, df))
+    limits = score_limits(rate, n_eff, quantile_of(options.confidence, df))
     distance = abs(rate - 0.5) / math.sqrt(0.25 / n_eff)
     raters, prompts = dimensions
     return WinRate(
@@ -299,16 +299,12 @@ def _decided(counts: tuple[int, int, int]) -> float | None:
     return wins / (wins + losses) if wins + losses else None
 
 
-def _quantile(confidence: float, df: float | None) -> float:
-    level = (1 + confidence) / 2
-    return float(ndtri(level) if df is None else stdtrit(df, level))
-
-
 def _upper_tail(distance: float, df: float | None) -> float:
     # Read from the lower tail: 1 - F would lose all digits of a small p-value.
     return float(ndtr(-distance) if df is None else stdtr(df, -distance))
 
 
-def _few_votes(values: Floats) -> list[str]:
+def few_votes(values: Floats) -> list[str]:
+    """The warning that the smaller class of outcomes holds few votes, ties split."""
     wins = float(values.sum())
     return ["few losses"] if min(wins, values.size - wins) < FEW_VOTES else []

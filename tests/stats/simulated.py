@@ -1,11 +1,15 @@
 """Votes drawn from a known truth: raters and prompts each pull the outcome their own way."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import brentq
 from scipy.special import expit
+
+from evalsite.stats import Votes as CheckedVotes
+from evalsite.stats import check_votes
 
 Votes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -46,3 +50,43 @@ def draw_votes(
     wins = rng.random(who.size) < expit(_centre(rate, np.hypot(sd, per)) + pull)
     outcomes = np.where(rng.random(who.size) < tie, 0.5, wins.astype(float))
     return outcomes, who, what
+
+
+def draw_study(
+    rng: np.random.Generator,
+    ratings: Sequence[float],
+    *,
+    raters: int = 30,
+    prompts: int = 50,
+    per_prompt: int = 8,
+    sd: float = 0.7,
+    tie: float = 0.0,
+    side: float = 0.0,
+) -> tuple[CheckedVotes, np.ndarray]:
+    """Votes of raters and prompts who each add a taste of their own to every system.
+
+    `sd` is the logit standard deviation of a taste, of raters and of prompts. A rater votes at
+    most once on a prompt, on a pair drawn at random. With the votes comes whether the first
+    system stood on the left, which adds `side` to its logit (takes it off on the right).
+    """
+    who = rng.random((prompts, raters)).argsort(axis=1)[:, :per_prompt].ravel()
+    what = np.repeat(np.arange(prompts), per_prompt)
+    size = len(ratings)
+    first = rng.integers(0, size, who.size)
+    second = (first + rng.integers(1, size, who.size)) % size
+    taste, fit = sd * rng.standard_normal((raters, size)), sd * rng.standard_normal((prompts, size))
+    own = np.asarray(ratings) + taste[who] + fit[what]
+    rows = np.arange(who.size)
+    left = rng.random(who.size) < 0.5
+    logits = own[rows, first] - own[rows, second] + side * np.where(left, 1, -1)
+    outcomes = np.where(rng.random(who.size) < expit(logits), 1.0, 0.0)
+    outcomes[rng.random(who.size) < tie] = 0.5
+    return check_votes(first, second, outcomes, who, what, n_systems=size), left
+
+
+def mean_rates(ratings: Sequence[float], sd: float) -> np.ndarray:
+    """Win rates of all pairs in `draw_study` over all tastes, shape (K, K)."""
+    nodes, weights = hermegauss(60)
+    gaps = np.subtract.outer(ratings, ratings)
+    # Two raters' tastes and two prompts', all of the same spread.
+    return expit(gaps[..., None] + 2 * sd * nodes) @ weights / weights.sum()

@@ -19,29 +19,9 @@ from evalsite.stats.fit import fit_connected, maximum
 from evalsite.stats.jackknife import cluster_steps, model_of, vote_steps
 from evalsite.stats.newton import climb
 from evalsite.stats.tallies import count_table, kinds_of
+from tests.stats.simulated import draw_study, mean_rates
 
 CLEAR = (0.9, 0.4, 0.0, -0.5, -0.8)
-
-
-def draw_study(rng, ratings, *, raters=30, prompts=50, per_prompt=8, sd=0.7, tie=0.0, side=0.0):
-    """Votes of raters and prompts who each add a taste of their own to every system.
-
-    `sd` is the logit standard deviation of a taste, of raters and of prompts. A rater votes at
-    most once on a prompt, on a pair drawn at random, the first system on the left or not.
-    """
-    who = rng.random((prompts, raters)).argsort(axis=1)[:, :per_prompt].ravel()
-    what = np.repeat(np.arange(prompts), per_prompt)
-    size = len(ratings)
-    first = rng.integers(0, size, who.size)
-    second = (first + rng.integers(1, size, who.size)) % size
-    taste, fit = sd * rng.standard_normal((raters, size)), sd * rng.standard_normal((prompts, size))
-    own = np.asarray(ratings) + taste[who] + fit[what]
-    rows = np.arange(who.size)
-    left = rng.random(who.size) < 0.5
-    logits = own[rows, first] - own[rows, second] + side * np.where(left, 1, -1)
-    outcomes = np.where(rng.random(who.size) < expit(logits), 1.0, 0.0)
-    outcomes[rng.random(who.size) < tie] = 0.5
-    return check_votes(first, second, outcomes, who, what, n_systems=size), left
 
 
 def beats(pairs, n_systems=None):
@@ -385,9 +365,7 @@ def test_turning_rows_round_changes_nothing():
 
 def taste_blind_ratings(ratings, sd):
     """What is estimated: the ratings that come closest to the win rates over all tastes."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    gaps = np.subtract.outer(ratings, ratings)
-    rates = expit(gaps[..., None] + 2 * sd * nodes) @ weights / weights.sum()
+    rates = mean_rates(ratings, sd)
     return fit_bradley_terry(np.triu(rates, 1), np.triu(np.ones_like(rates), 1)).ratings
 
 

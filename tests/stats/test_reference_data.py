@@ -30,6 +30,7 @@ from evalsite.stats import (
     elo_as_in_add,
     fit_bradley_terry,
     jeffreys_interval,
+    overall_scores,
     pair_win_rates,
     position_effect,
     rater_diagnostics,
@@ -213,13 +214,15 @@ def test_scores_and_information_make_the_standard_errors_of_rs_sandwich(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ties_and_elo_agree_with_evalica(name):
+def test_ties_elo_and_scores_agree_with_evalica(name):
     columns, numbers = votes(name)
     checked = check_votes(**columns)
     abilities = davidson(checked).abilities
     scores = elo_as_in_add(checked, np.random.default_rng(1)).scores
+    overall = overall_scores(checked)
     for row in read(f"reference/{name}_evalica.csv"):
         system = numbers[row[""]]
+        assert overall[system].win_rate == pytest.approx(float(row["avg_win_rate"]), abs=1e-6)
         assert abilities[system] == pytest.approx(float(row["newman_log"]), abs=1e-6)
         assert scores[system] == pytest.approx(float(row["elo_k1_mean200"]), abs=1.5)  # chance
 
