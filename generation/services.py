@@ -4,6 +4,7 @@ The row is the truth and a message only a nudge: losing, doubling or delaying me
 doubles nothing. A claim is a conditional UPDATE, and what a lost claim painted is not stored.
 """
 
+import hashlib
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,8 +77,12 @@ def request_images(wants: Iterable[Want], *, at: datetime) -> dict[str, int]:
 
 
 def retry_failed(images: QuerySet[Image], *, at: datetime) -> int:
-    """Give failed images three new attempts, and say how many there are."""
-    failed = list(images.filter(status=Image.Status.FAILED).values_list("pk", flat=True))
+    """Give failed images three new attempts, and say how many there are.
+
+    Imported images are not painted: importing them again is what helps.
+    """
+    rows = images.filter(status=Image.Status.FAILED).exclude(recipe__family="imported")
+    failed = list(rows.values_list("pk", flat=True))
     n_retried = 0
     with transaction.atomic():
         for chunk in _cut(failed, ROWS):
@@ -248,6 +253,8 @@ def store_painting(
     )
     if not stored:
         default_storage.delete(file["file"])
+    elif image.file:  # one that was damaged
+        default_storage.delete(str(image.file))
     return bool(stored)
 
 
@@ -265,6 +272,25 @@ def store_failure(claim: Claim, image: Image, *, reason: str, at: datetime) -> b
         )
     )
     return bool(failed)
+
+
+class DamagedFileError(Exception):
+    """A stored image's file is not what was stored. Its row is FAILED, and says so."""
+
+
+def read_stored(image: Image, *, at: datetime) -> bytes:
+    """The file of a READY image, byte for byte as it was stored; else DamagedFileError.
+
+    A file that cannot be read at all (a store that is away) is an OSError, and nobody's failure.
+    """
+    with image.file.open("rb") as file:
+        content: bytes = file.read()
+    if hashlib.sha256(content).hexdigest() == image.sha256:
+        return content
+    reason = "Its file is not what was stored: it was cut short or changed."
+    same = Image.objects.filter(pk=image.pk, status=Image.Status.READY, file=image.file.name)
+    same.update(status=Image.Status.FAILED, error=reason, finished_at=at)
+    raise DamagedFileError(reason)
 
 
 def _write(image: Image, encoded: Encoded) -> dict[str, Any]:
@@ -295,22 +321,31 @@ def import_images(
     """Store images that others made, all of them READY, or none: digest -> id.
 
     `recipe` is that of the system they answer for (its revision pins them). Images that are
-    already there are kept as they are.
+    already there are kept as they are, but for those whose file was damaged.
     """
     if recipe.family != "imported":
         raise ValueError(f"{recipe.checkpoint}: only an imported recipe takes images from files")
     wanted = {image_digest(recipe, image.prompt, image.seed): image for image in images}
+    failed = Image.objects.filter(recipe_digest=recipe.digest, status=Image.Status.FAILED)
+    damaged = dict(failed.values_list("digest", "file"))
     known = _ids_of(wanted)
-    new = {digest: image for digest, image in wanted.items() if digest not in known}
+    new = {d: image for d, image in wanted.items() if d not in known or d in damaged}
     rows = _import_rows(recipe, new, at)
     with transaction.atomic():
+        for row in (row for row in rows if row.digest in damaged):
+            failed.filter(digest=row.digest).update(error="", **_stored_fields(row))
         Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
         ids = {**known, **_ids_of(new)}
         kept = {name for chunk in _cut(list(ids.values()), ROWS) for name in _names(chunk)}
-    for row in rows:
-        if row.file.name not in kept:  # another import was first
-            default_storage.delete(str(row.file))
+    for name in [row.file.name for row in rows] + [damaged[d] for d in new if d in damaged]:
+        if name not in kept:  # another import was first, or it was damaged
+            default_storage.delete(name)
     return {digest: ids[digest] for digest in wanted}
+
+
+def _stored_fields(row: Image) -> dict[str, Any]:
+    names = ("status", "file", "sha256", "width", "height", "provenance", "finished_at")
+    return {name: getattr(row, name) for name in names}
 
 
 def _names(ids: Sequence[int]) -> QuerySet[Image, str]:

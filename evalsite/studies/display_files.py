@@ -12,6 +12,7 @@ from PIL.Image import Image as Picture
 from evalsite.studies import display, queries
 from evalsite.studies.models import Comparison, Entry, Prompt, Study, display_path
 from generation.models import Image
+from generation.services import DamagedFileError, read_stored
 
 logger = logging.getLogger(__name__)
 REASON_LENGTH = 300
@@ -42,7 +43,7 @@ def _finish(prompt: Prompt, at: datetime) -> int:
     entries = list(
         prompt.entries.select_related("image", "system").order_by("system__position", "sample")
     )
-    pictures, unshowable = _read(entries)
+    pictures, unshowable = _read(entries, at)
     if unshowable and prompt.study.on_failure == Study.OnFailure.DROP_PROMPT:
         _drop_prompt(prompt, entries, unshowable, at)
         return 0
@@ -56,19 +57,17 @@ def _finish(prompt: Prompt, at: datetime) -> int:
     return _store(shown, files, frame)
 
 
-def _read(entries: list[Entry]) -> tuple[dict[int, Picture], Unshowable]:
-    """Pictures by entry, and what failed to be painted or cannot be decoded."""
+def _read(entries: list[Entry], at: datetime) -> tuple[dict[int, Picture], Unshowable]:
+    """Pictures by entry, and what failed to be painted, was damaged or cannot be decoded."""
     pictures: dict[int, Picture] = {}
     unshowable: Unshowable = {}
     for entry in entries:
         if entry.image.status != Image.Status.READY:
             unshowable[entry.pk] = entry.image.error.strip().splitlines()[-1]
             continue
-        with entry.image.file.open("rb") as file:
-            data = file.read()
         try:
-            pictures[entry.pk] = display.decode(data)
-        except display.UnreadableImageError as error:
+            pictures[entry.pk] = display.decode(read_stored(entry.image, at=at))
+        except (DamagedFileError, display.UnreadableImageError) as error:
             unshowable[entry.pk] = str(error)
     return pictures, unshowable
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -131,6 +132,22 @@ def test_a_painting_is_stored_once():
     held = claim(queued(1))
     assert store(held, held.images[0])
     assert not store(held, held.images[0])
+
+
+def test_a_damaged_image_is_painted_anew_and_its_old_file_goes():
+    held = claim(queued(1))
+    store(held, held.images[0])
+    row = Image.objects.get()
+    Path(row.file.path).write_bytes(PICTURE.content[:-9])
+    before = stored_files()
+    with pytest.raises(services.DamagedFileError):
+        services.read_stored(row, at=NOON)
+    assert statuses([row.pk]) == ["FAILED"]
+    services.retry_failed(Image.objects.all(), at=NOON)
+    held = claim([row.pk])
+    assert store(held, held.images[0])
+    assert services.read_stored(Image.objects.get(), at=NOON) == PICTURE.content
+    assert len(stored_files()) == len(before)
 
 
 def test_file_names_tell_nothing():

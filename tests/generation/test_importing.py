@@ -298,6 +298,24 @@ def test_importing_twice_stores_once(folder):
 
 
 @pytest.mark.django_db
+def test_importing_again_mends_a_damaged_file_and_nothing_else(folder):
+    read = read_manifest(write(folder, [row(0), row(1)]))
+    ids = services.import_images(imported(read), read.images, at=NOON)
+    hurt, other = Image.objects.order_by("pk")
+    whole = hurt.file.read()
+    Path(hurt.file.path).write_bytes(whole[:-9])
+    with pytest.raises(services.DamagedFileError):
+        services.read_stored(hurt, at=NOON)
+    assert services.retry_failed(Image.objects.all(), at=NOON) == 0  # nobody can paint it
+    assert services.import_images(imported(read), read.images, at=NOON) == ids
+    mended, same = Image.objects.order_by("pk")
+    assert (mended.status, mended.error) == ("READY", "")
+    assert services.read_stored(mended, at=NOON) == whole
+    assert same.file == other.file
+    assert not Path(hurt.file.path).exists()
+
+
+@pytest.mark.django_db
 def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
     picture(9).save(folder / "1.png")

@@ -1,5 +1,6 @@
 """Entries, comparisons and display files of a draft: laid once, resumable, the same for all."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,7 +36,7 @@ def arrive(images: Iterable[Image], size: tuple[int, int] = (64, 64)) -> None:
         colour = (image.pk * 37 % 200, image.pk * 11 % 200, 90)
         data = picture(colour, size)
         image.file.save("painted.png", ContentFile(data), save=False)
-        image.sha256, image.status = "0" * 64, Image.Status.READY
+        image.sha256, image.status = hashlib.sha256(data).hexdigest(), Image.Status.READY
         image.width, image.height = size
         image.save()
 
@@ -43,6 +44,12 @@ def arrive(images: Iterable[Image], size: tuple[int, int] = (64, 64)) -> None:
 def fail(image: Image, reason: str = "out of memory") -> None:
     image.status, image.error = Image.Status.FAILED, f"Traceback ...\n{reason}"
     image.save()
+
+
+def break_file(image: Image) -> None:
+    """It was stored as something that is no image."""
+    image.sha256 = hashlib.sha256(b"not an image").hexdigest()
+    image.file.save("broken.png", ContentFile(b"not an image"))
 
 
 def waiting(study: Study) -> list[Image]:
@@ -298,11 +305,28 @@ def test_a_prompt_with_a_failed_image_leaves_for_all_systems(tmp_path):
 def test_an_image_that_cannot_be_decoded_counts_as_failed(tmp_path):
     study = laid(tmp_path)
     arrive(waiting(study))
-    image = entry(study, "b").image
-    image.file.save("broken.png", ContentFile(b"not an image"))
+    break_file(entry(study, "b").image)
     make_display_files(at=NOON)
     reason = study.prompts.get(position=0).removed_reason
     assert reason.startswith("no image of b: expected an image")
+    assert queries.is_prepared(study)
+
+
+def test_a_stored_file_that_was_changed_is_not_shown_and_may_be_had_again(tmp_path):
+    study = laid(tmp_path)
+    arrive(waiting(study))
+    hurt, other = entry(study, "b").image, entry(study, "b", 1).image
+    with default_storage.open(hurt.file.name, "wb") as file:
+        file.write(default_storage.open(other.file.name).read())  # a whole picture, but not this
+    assert make_display_files(at=NOON) == 6
+    hurt.refresh_from_db()
+    assert (hurt.status, hurt.finished_at) == ("FAILED", NOON)
+    assert "not what was stored" in hurt.error
+    assert study.prompts.get(position=0).removed_reason == f"no image of b: {hurt.error}"
+    services.prepare(study, retry=True, at=NOON)
+    assert waiting(study) == [hurt]
+    arrive([hurt])
+    make_display_files(at=NOON)
     assert queries.is_prepared(study)
 
 
@@ -314,7 +338,7 @@ def test_only_the_comparisons_leave_where_the_study_says_so(tmp_path, how):
     if how == "failed":
         fail(image)
     else:
-        image.file.save("broken.png", ContentFile(b"not an image"))
+        break_file(image)
     assert make_display_files(at=NOON) == 8
     assert make_display_files(at=NOON) == 0
     gone = Comparison.objects.filter(removed_at__isnull=False)
