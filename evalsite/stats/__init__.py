@@ -43,6 +43,14 @@ from evalsite.stats.sequential import (
     spending_boundaries,
 )
 from evalsite.stats.side import PositionEffect, position_effect
+from evalsite.stats.slices import (
+    Heterogeneity,
+    PromptInfluence,
+    SliceWinRate,
+    Slicing,
+    prompt_influence,
+    slice_win_rates,
+)
 from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
@@ -55,6 +63,7 @@ __all__ = [
     "Davidson",
     "Difference",
     "Fit",
+    "Heterogeneity",
     "Interval",
     "LookInterval",
     "MarginClaim",
@@ -62,6 +71,7 @@ __all__ = [
     "Options",
     "OverallScore",
     "PositionEffect",
+    "PromptInfluence",
     "RaterDiagnostics",
     "RaterProfile",
     "RaterRules",
@@ -69,6 +79,8 @@ __all__ = [
     "Repeats",
     "SelfConsistency",
     "SideEffect",
+    "SliceWinRate",
+    "Slicing",
     "Ties",
     "Votes",
     "WinRate",
@@ -91,7 +103,9 @@ __all__ = [
     "overall_scores",
     "pair_win_rates",
     "position_effect",
+    "prompt_influence",
     "rater_diagnostics",
+    "slice_win_rates",
     "spending_boundaries",
     "superiority",
     "vote_alpha",
