@@ -16,6 +16,7 @@ from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiori
 from evalsite.stats.davidson import Davidson, davidson
 from evalsite.stats.elo import AddElo, elo_as_in_add
 from evalsite.stats.fit import Fit, fit_bradley_terry
+from evalsite.stats.fragility import Fragility, fragility
 from evalsite.stats.intervals import (
     Interval,
     clopper_pearson_interval,
@@ -63,6 +64,7 @@ __all__ = [
     "Davidson",
     "Difference",
     "Fit",
+    "Fragility",
     "Heterogeneity",
     "Interval",
     "LookInterval",
@@ -95,6 +97,7 @@ __all__ = [
     "elo_as_in_add",
     "equivalence",
     "fit_bradley_terry",
+    "fragility",
     "holm",
     "jeffreys_interval",
     "krippendorff_alpha",
