@@ -6,6 +6,7 @@ from evalsite.voting import views
 
 app_name = "voting"
 urlpatterns: list[URLPattern] = [
+    path("favicon.ico", views.icon, name="icon"),
     path("s/<str:code>/", views.landing, name="landing"),
     path("s/<str:code>/instructions", views.instructions, name="instructions"),
     path("s/<str:code>/next", views.next_pair, name="next"),

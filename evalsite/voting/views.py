@@ -1,21 +1,28 @@
 """The rater's pages.
 
-Who may open what: a landing page is open to all; everything else belongs to the rater whom the
-session holds, and does not exist for anybody else. Every change of state is a POST, but for
-`next`, which may lease a pair and mark the end, behind a session that a POST has made.
+Who may open what: a landing page and the icon are open to all; everything else belongs to the
+rater whom the session holds, and does not exist for anybody else. Every change of state is a
+POST, but for `next`, which may lease a pair and mark the end, behind a session that a POST has
+made.
 """
 
 import logging
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.db.models.fields.files import FieldFile
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.cache import cache_control, never_cache
+from django.views.decorators.http import (
+    require_GET,
+    require_http_methods,
+    require_POST,
+    require_safe,
+)
 
 from evalsite.studies.display import CONTENT_TYPE
 from evalsite.studies.models import Study
@@ -205,6 +212,14 @@ def _display_file(showing: Showing, side: str) -> FieldFile:
     if showing.comparison is None:
         raise Http404
     return showing.comparison.first.display if is_first else showing.comparison.second.display
+
+
+@require_safe
+@cache_control(max_age=86400)
+def icon(request: HttpRequest) -> HttpResponse:
+    """What browsers ask for by themselves, beside a page without a link to it."""
+    data = (settings.BASE_DIR / "static" / "icon.svg").read_bytes()
+    return HttpResponse(data, content_type="image/svg+xml")
 
 
 # Answering

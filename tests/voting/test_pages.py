@@ -355,6 +355,12 @@ def test_no_page_names_a_system_or_carries_an_id(client):
         assert not [name for name in names if name in content]
 
 
+def test_a_browser_that_asks_for_an_icon_gets_one(client):
+    icon = client.get("/favicon.ico")
+    assert (icon.status_code, icon.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert len(set(re.findall(rb'fill="(#\w+)"', icon.content))) == 1  # it favours no side
+
+
 def test_script_and_style_stay_small(client):
     study = world.open_study()
     enter(client, study)
