@@ -24,6 +24,7 @@ from django.views.decorators.http import (
     require_safe,
 )
 
+from evalsite.middleware import RETRY_AFTER_S
 from evalsite.studies.display import CONTENT_TYPE
 from evalsite.studies.models import Study
 from evalsite.voting import queries, services
@@ -199,8 +200,20 @@ def picture(request: HttpRequest, code: str, side: str) -> HttpResponse:
     except (FileNotFoundError, ValueError):
         logger.exception("Showing %s: its %s picture is not in the storage", code, side)
         raise Http404 from None
+    except Exception:  # a bucket that is away raises what its own library has
+        logger.exception("Showing %s: its %s picture cannot be read now", code, side)
+        return _picture_later()
     response = HttpResponse(data, content_type=CONTENT_TYPE)
     response.headers["Cache-Control"] = "private, max-age=600"
+    return response
+
+
+def _picture_later() -> HttpResponse:
+    """The storage is away: the page's script asks again, and then says so."""
+    words = "The picture cannot be loaded just now. Please try again in a moment."
+    response = HttpResponse(words, status=503, content_type="text/plain; charset=utf-8")
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -2,7 +2,7 @@
 // without this script the same page works as a plain form.
 
 import { Outbox } from "./outbox.js";
-import { decodeAgain, decoded, fetchAhead } from "./preload.js";
+import { decoded, fetchAhead } from "./preload.js";
 import "./copy.js";
 
 const GUARD_MS = 400; // an answer this soon was meant for the pair before
@@ -100,7 +100,7 @@ async function fill() {
   while (fillAgain && !leaving) {
     fillAgain = false;
     try {
-      (await fetchAhead(rating.dataset.ahead, outbox.token)).forEach(keep);
+      (await fetchAhead(rating.dataset.ahead, outbox.token, seen)).forEach(keep);
       pause = FIRST_WAIT_MS;
     } catch (error) {
       fillAgain = true;
@@ -115,9 +115,7 @@ async function fill() {
 }
 
 function keep(article) {
-  const code = article.dataset.code;
-  if (seen.has(code)) return;
-  seen.add(code);
+  seen.add(article.dataset.code);
   ready.push(article);
   decoded(article).catch(() => {}); // told when it is shown
 }
@@ -147,7 +145,7 @@ place.addEventListener("submit", (event) => {
 });
 
 place.addEventListener("click", (event) => {
-  if (event.target.closest("[data-retries]")) reveal(shown, decodeAgain(shown));
+  if (event.target.closest("[data-retries]")) reveal(shown, decoded(shown));
 });
 
 addEventListener("keydown", (event) => {

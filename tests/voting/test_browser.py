@@ -6,6 +6,7 @@ EVALSITE_SCREENSHOTS=FOLDER keeps pictures of the pages.
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -287,15 +288,30 @@ def test_a_pair_that_cannot_be_judged_is_passed_over(live_server, page):
     assert not Vote.objects.exists()
 
 
-def test_a_picture_that_does_not_load_says_so_and_can_be_tried_again(live_server, page):
+def test_a_picture_that_does_not_load_is_asked_for_again_and_then_says_so(live_server, page):
     study = world.open_study()
-    page.route(re.compile("/left$"), lambda route: route.abort())
+    asked: Counter[str] = Counter()
+
+    def busy(route: Route) -> None:
+        asked[route.request.url] += 1
+        if route.request.url.endswith("/left") or asked[route.request.url] == 1:
+            route.fulfill(status=503, content_type="text/plain", body="later")
+        else:
+            route.continue_()
+
+    page.route(re.compile("/(left|right)$"), busy)
     page.goto(f"{live_server.url}/r/{world.rater(study).code}")
-    expect(page.get_by_text("The pictures have not loaded.")).to_be_visible()
+    code = page.locator(".pair").get_attribute("data-code")
+    expect(page.get_by_text("The pictures cannot be loaded just now.")).to_be_visible()
+    picture_of(page, "trouble")
+    assert AXE.run(page).violations_count == 0
+    both = {side: asked[f"{live_server.url}/b/{code}/{side}"] for side in ("left", "right")}
+    assert both == {"left": 2, "right": 2}
     page.keyboard.press("ArrowLeft")
-    page.unroute(re.compile("/left$"))
+    page.unroute(re.compile("/(left|right)$"))
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#left-image")).to_be_visible()
+    expect(page.locator("#right-image")).to_be_visible()
     expect(page.locator(".trouble")).to_be_hidden()
     assert not Vote.objects.exists()
 

@@ -3,9 +3,11 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from django.conf import settings
+from django.core.files.storage import FileSystemStorage
 from django.db import OperationalError, connection
 from django.http import HttpResponse
 from django.test import Client
@@ -166,6 +168,32 @@ def test_a_file_lost_from_the_storage_is_a_plain_404(client):
     side = "left" if showing.first_on_left else "right"
     page = visit(client, f"/b/{showing.code}/{side}", 404)
     assert "display/" not in page
+
+
+class BucketAway(Exception):
+    """What a bucket's library raises is no OSError."""
+
+
+class AwayStorage(FileSystemStorage):
+    def _open(self, name: str, mode: str = "rb") -> NoReturn:
+        raise BucketAway(f"no answer for {name}")
+
+
+def test_while_the_storage_is_away_a_picture_is_a_plain_503(client, settings):
+    study = world.open_study()
+    enter(client, study)
+    showing = next_showing(client, study)
+    away = {"BACKEND": f"{__name__}.AwayStorage"}
+    settings.STORAGES = settings.STORAGES | {"default": away}
+    for side in ("left", "right"):
+        reply = client.get(f"/b/{showing.code}/{side}")
+        assert reply.status_code == 503
+        assert reply.headers["Content-Type"].startswith("text/plain")
+        assert int(reply.headers["Retry-After"]) > 0
+        assert "no-store" in reply.headers["Cache-Control"]
+        assert b"cannot be loaded just now" in reply.content
+        assert b"display/" not in reply.content
+    assert next_showing(client, study) == showing  # pages need no storage
 
 
 @pytest.mark.parametrize("enrolled", [True, False])
