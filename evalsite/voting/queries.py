@@ -141,3 +141,15 @@ def may_get_more(rater: Rater) -> bool:
         purpose=Ballot.Purpose.COUNTED,
         answered_at=None,
     ).exists()
+
+
+def n_late_answers(rater: Rater) -> int:
+    """Answers that do not count because their ballot was gone when they came.
+
+    Where others than the rater's delay took the ballot (an exclusion, a comparison that left), or
+    the rater did by a flag, nothing was late.
+    """
+    if rater.excluded_at or rater.withdrawn_at:
+        return 0
+    own = Vote.objects.filter(live("showing__comparison"), showing__rater=rater, take=1)
+    return own.filter(showing__counted=True, showing__held_ballot=None, showing__flag=None).count()

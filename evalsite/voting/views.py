@@ -143,7 +143,10 @@ def next_pair(request: HttpRequest, code: str) -> HttpResponse:
 
 
 def _stop(request: HttpRequest, rater: Rater, page: str) -> HttpResponse:
-    return render(request, "voting/stop.html", _about(request, rater) | {"page": page})
+    shown = _about(request, rater) | {"page": page}
+    if page == "closed":
+        shown["n_late"] = queries.n_late_answers(rater)
+    return render(request, "voting/stop.html", shown)
 
 
 def _show_pair(

@@ -316,13 +316,16 @@ def test_a_picture_that_does_not_load_is_asked_for_again_and_then_says_so(live_s
     assert not Vote.objects.exists()
 
 
-@pytest.mark.parametrize(("act", "words"), [("pause", "taking a break"), ("close", "has ended")])
+@pytest.mark.parametrize(
+    ("act", "words"), [("pause", "Your answers so far are kept"), ("close", "came too late")]
+)
 def test_a_study_that_stops_says_so_after_the_answer(live_server, page, act, words):
     study = world.open_study(n_prompts=4)
     enter(page, live_server, study)
     {"pause": services.pause_study, "close": services.close_study}[act](study=study, at=world.NOON)
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_role("heading", name=words)).to_be_visible()
+    expect(page.get_by_text(words)).to_be_visible()
+    picture_of(page, f"late-{act}")
     assert Vote.objects.count() == 1
 
 

@@ -252,8 +252,28 @@ def test_a_late_answer_is_kept_and_the_end_is_shown(client):
     assert answer(client, showing).status_code == 302
     assert Vote.objects.count() == 1
     assert queries.counted_votes(study).count() == 0
-    assert "has ended" in visit(client, f"/s/{study.code}/next")
+    page = text_of(visit(client, f"/s/{study.code}/next"))
+    assert "has ended" in page
+    assert "One of your answers came too late: it is kept, but not counted." in page
     assert "has ended" in visit(Client(), f"/s/{study.code}/")
+
+
+def test_nobody_whose_answers_came_in_time_is_told_of_late_ones(client):
+    study = world.open_study(n_prompts=3)
+    enter(client, study)
+    answer(client, next_showing(client, study))
+    flagged = next_showing(client, study)
+    answer(client, flagged)
+    client.post(f"/b/{flagged.code}/flag", {"reason": "OTHER"})  # taken back, not late
+    other = Client()
+    excluded = enter(other, study)
+    answer(other, next_showing(other, study))
+    services.exclude_rater(rater=excluded, reason="too fast", at=timezone.now())
+    services.close_study(study=study, at=timezone.now())
+    for person in (client, other):
+        page = visit(person, f"/s/{study.code}/next")
+        assert "What you have answered is in" in page
+        assert "late" not in text_of(page)
 
 
 def test_consent_given_too_late_enrols_nobody(client):
