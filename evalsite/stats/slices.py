@@ -375,7 +375,7 @@ def _statistics(slices: Codes, powers: Floats, n_slices: int) -> Floats:
         own = clusters / np.maximum(clusters - 1, 1) * (ss - 2 * rate * sn + rate**2 * nn)
         alike = clusters * usual
         variance = np.where(clusters > 1, np.maximum(own, alike / 10), alike) / size**2
-        weight = np.divide(1, variance, out=np.zeros_like(variance), where=variance > 0)
+        weight = np.divide(1, variance, out=np.zeros_like(variance), where=alike > 0)
         zero += weight
         one += weight * rate
         two += weight * rate**2
