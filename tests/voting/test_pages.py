@@ -13,6 +13,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
+from evalsite.studies.display import GREY
 from evalsite.studies.models import Criterion, Study, System
 from evalsite.voting import queries, services
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
@@ -401,6 +402,12 @@ def test_no_page_names_a_system_or_carries_an_id(client):
             names |= {Study.objects.get().slug}
         content = page.content.decode()
         assert not [name for name in names if name in content]
+
+
+def test_pictures_stand_on_the_grey_of_their_own_margins():
+    """Else a margin shows where a picture of another shape ends its square."""
+    style = (Path(settings.BASE_DIR) / "static" / "css" / "base.css").read_text()
+    assert re.findall(r"--stage: (#\w+);", style) == ["#{:02x}{:02x}{:02x}".format(*GREY)]
 
 
 def test_a_browser_that_asks_for_an_icon_gets_one(client):
