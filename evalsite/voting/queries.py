@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
-from evalsite.studies.models import Study
+from evalsite.studies.models import Criterion, Study
 from evalsite.studies.queries import live, live_comparisons
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
 
@@ -153,3 +153,8 @@ def n_late_answers(rater: Rater) -> int:
         return 0
     own = Vote.objects.filter(live("showing__comparison"), showing__rater=rater, take=1)
     return own.filter(showing__counted=True, showing__held_ballot=None, showing__flag=None).count()
+
+
+def offers_ties(study: Study) -> bool:
+    """Whether "no preference" is an answer anywhere in the study."""
+    return study.criteria.filter(tie_policy=Criterion.TiePolicy.ALLOWED).exists()

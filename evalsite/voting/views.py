@@ -26,7 +26,7 @@ from django.views.decorators.http import (
 
 from evalsite.middleware import RETRY_AFTER_S
 from evalsite.studies.display import CONTENT_TYPE
-from evalsite.studies.models import Study
+from evalsite.studies.models import Criterion, Study
 from evalsite.voting import queries, services
 from evalsite.voting.forms import ConsentForm, FlagForm, VoteForm, consent_version
 from evalsite.voting.models import Ballot, Rater, Showing
@@ -101,7 +101,8 @@ def instructions(request: HttpRequest, code: str) -> HttpResponse:
     rater = _get_rater(request, code)
     if rater is None:
         return redirect("voting:landing", code)
-    return render(request, "voting/instructions.html", _about(request, rater))
+    shown = _about(request, rater) | {"ties": queries.offers_ties(rater.study)}
+    return render(request, "voting/instructions.html", shown)
 
 
 @never_cache
@@ -168,6 +169,7 @@ def _pair(showing: Showing, progress: queries.Progress, place: int) -> dict[str,
         "number": progress.done + place,
         "total": progress.total,
         "size": showing.rater.study.display_size,
+        "ties": showing.criterion.tie_policy == Criterion.TiePolicy.ALLOWED,
     }
 
 
@@ -254,7 +256,7 @@ def vote(request: HttpRequest, code: str) -> HttpResponse:
         except services.ChoiceNotOffered:
             form.add_error("choice", "This question asks for the left or the right picture.")
         except services.CannotTakeBack:
-            form.add_error("take", "That answer can no longer be taken back.")
+            form.add_error("take", "Your last answer can no longer be changed.")
     return _stored(request, showing) if form.is_valid() else _refused(request, showing, form)
 
 
@@ -287,5 +289,6 @@ def _stored(request: HttpRequest, showing: Showing) -> HttpResponse:
 
 def _refused(request: HttpRequest, showing: Showing, form: VoteForm | FlagForm) -> HttpResponse:
     if _wants_json(request):
-        return JsonResponse({"errors": form.errors}, status=400)
+        is_open = showing.rater.study.state == Study.State.OPEN
+        return JsonResponse({"errors": form.errors, "open": is_open}, status=400)
     return _show_pair(request, showing, form)

@@ -9,18 +9,21 @@ const GUARD_MS = 400; // an answer this soon was meant for the pair before
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30000;
 const STRANGER = [403, 404]; // the cookies are gone, or another rater's
+const OPEN_POPOVER = "popover" in HTMLElement.prototype ? ":popover-open" : ":not(*)";
 
 const rating = document.querySelector("#rating");
 const place = document.querySelector("#place");
 const wait = document.querySelector("#wait");
 const help = document.querySelector("#help");
-const undo = document.querySelector("#undo");
+const told = document.querySelector("#told"); // for those who hear the page
+const refusal = document.querySelector("#refusal");
 const outbox = new Outbox(document.querySelector("#outbox"));
 
 const seen = new Set(); // codes of the showings that have been here: none comes twice
 const ready = []; // pairs whose pictures are on their way or decoded
 let shown = null;
-let last = null; // the pair of the last vote, while it may be taken back
+let last = null; // the pair of the last vote, while it may be changed
+let changing = null; // that pair, while it is back on the screen; its first answer stands
 let revealedAt = Infinity;
 let leaving = false;
 let filling = false;
@@ -34,9 +37,19 @@ async function show(article) {
   shown = article;
   revealedAt = Infinity;
   wait.hidden = article !== null;
+  refusal.hidden = true;
   if (article === null) return place.replaceChildren();
-  if (article.parentElement !== place) place.replaceChildren(article);
+  article.querySelector("[data-changes]").hidden = last === null;
+  article.querySelector(".changing").hidden = changing === null;
+  if (article.parentElement !== place) put(article);
   return reveal(article, decoded(article));
+}
+
+function put(article) {
+  place.replaceChildren(article);
+  scrollTo({ top: 0, behavior: "instant" }); // where the page scrolls, the text comes first
+  const words = changing ? ".changing p" : "#progress";
+  told.textContent = article.querySelector(words).textContent;
 }
 
 async function reveal(article, pictures) {
@@ -64,21 +77,42 @@ function answer(form, button) {
   delete fields.csrfmiddlewaretoken; // it may be out of date when the answer is sent
   fields[button.name] = button.value;
   outbox.add(shown.dataset.code, form.getAttribute("action"), fields);
-  last = form.id === "vote" && fields.take === "1" ? shown : null;
-  undo.hidden = last === null;
+  if (form.id === "vote") note(button);
+  last = fields.take === "1" ? shown : null;
+  changing = null;
   const hadFocus = document.activeElement === button;
   show(ready.shift() ?? null);
-  if (hadFocus) place.querySelector(`button[value="${button.value}"]`)?.focus({ preventScroll: true });
+  if (hadFocus) focusOn(button.name === "choice" ? `[value="${button.value}"]` : "[popovertarget]");
 }
 
-/** Back to the last vote: its second answer is a second take, and stands. */
-function takeBack() {
+function note(button) {
+  const words = button.querySelector(".name").textContent;
+  shown.querySelector("[data-was]").textContent = `: ${words}`;
+}
+
+function focusOn(selector) {
+  place.querySelector(selector)?.focus({ preventScroll: true });
+}
+
+/** Back to the last vote. It stands until there is a second answer: that is a second take. */
+function changeLast() {
   if (last === null) return;
+  const hadFocus = place.contains(document.activeElement);
   if (shown !== null) ready.unshift(shown);
-  last.querySelector("[name=take]").value = "2";
-  show(last);
-  last = null;
-  undo.hidden = true;
+  [changing, last] = [last, null];
+  changing.querySelector("[name=take]").value = "2";
+  show(changing);
+  if (hadFocus) focusOn("[data-keeps]");
+}
+
+/** On with the pairs to come: the last vote is as it was, and may still be changed. */
+function keepLast() {
+  if (changing === null) return;
+  const hadFocus = place.contains(document.activeElement);
+  [last, changing] = [changing, null];
+  show(ready.shift() ?? null);
+  if (hadFocus) focusOn("[data-changes]");
+  if (shown === null) fill();
 }
 
 function measure(form, elapsed) {
@@ -132,9 +166,13 @@ outbox.addEventListener("stored", (event) => {
   if (leaving) leaveIfDone();
   else fill();
 });
-outbox.addEventListener("refused", () => {
-  leaving = true;
-  leaveIfDone();
+outbox.addEventListener("refused", ({ detail }) => {
+  const words = detail.errors.take; // a change that came too late: the first answer stands
+  leaving ||= !detail.open || !words;
+  if (leaving) return leaveIfDone();
+  refusal.textContent = words.join(" ");
+  refusal.hidden = false;
+  return fill();
 });
 
 // Hands
@@ -146,25 +184,33 @@ place.addEventListener("submit", (event) => {
 
 place.addEventListener("click", (event) => {
   if (event.target.closest("[data-retries]")) reveal(shown, decoded(shown));
+  if (event.target.closest("[data-changes]")) changeLast();
+  if (event.target.closest("[data-keeps]")) keepLast();
 });
 
 addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey || help.open) return;
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (help.open || place.querySelector(OPEN_POPOVER)) return;
   if (event.target.closest("input, select, textarea")) return;
   const button = place.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
   const presses = button || ["Enter", " "].includes(event.key);
   if (button || (presses && event.repeat)) event.preventDefault();
   if (event.repeat) return;
-  if (event.key === "?") help.showModal();
-  if (event.key === "Backspace") takeBack();
+  if (event.key === "?") openHelp();
+  if (event.key === "Backspace") changeLast();
+  if (event.key === "Escape") keepLast();
   button?.click();
 });
 
-undo.addEventListener("click", takeBack);
+/** It lists the keys of the pair on the screen: the next block may offer others. */
+function openHelp() {
+  help.querySelector("[data-needs=TIE]").hidden = !place.querySelector("[value=TIE]");
+  help.showModal();
+}
 
 document.querySelector("[data-opens=help]").addEventListener("click", (event) => {
   event.preventDefault();
-  help.showModal();
+  openHelp();
 });
 
 // Start: answers left over from an earlier visit go first.

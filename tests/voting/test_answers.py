@@ -110,7 +110,9 @@ def test_only_the_last_answer_can_be_taken_back(client):
     last = next_showing(client, study)
     answer(client, last)
     assert answer(client, last, "RIGHT", take="2").status_code == 302
-    assert answer(client, early, "RIGHT", take="2").status_code == 400
+    refused = answer(client, early, "RIGHT", take="2")
+    assert refused.status_code == 400
+    assert "Your last answer can no longer be changed." in refused.content.decode()
     assert list(queries.counted_votes(study).order_by("pk").values_list("choice", flat=True)) == [
         "LEFT",
         "RIGHT",
@@ -126,6 +128,7 @@ def test_a_script_is_told_that_the_answer_is_stored(client):
     refused = client.post(f"/b/{showing.code}/vote", sent, headers=as_json)
     assert refused.status_code == 400
     assert list(refused.json()["errors"]) == ["choice"]
+    assert refused.json()["open"]
     stored = client.post(f"/b/{showing.code}/vote", sent | {"choice": "LEFT"}, headers=as_json)
     assert stored.json() == {"stored": True, "open": True}
     services.close_study(study=study, at=timezone.now())

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from evalsite.studies.models import Study
+from evalsite.studies.models import Criterion, Study
 from evalsite.voting import queries, services
 from evalsite.voting.models import Flag, Rater, Vote
 from tests import world
@@ -26,6 +27,11 @@ from tests.conftest import PATIENCE_S
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
+SCREENS = [(390, 844), (360, 640), (844, 390), (768, 1024), (1280, 800), (1920, 1080)]
+LONG_PROMPT = "A keeper of a lighthouse reads a newspaper beside a green lamp. " * 6 + "The end."
+LONG_QUESTION = """Which image shows better what the text says?
+Think of things, their number, their colours and where they are.
+Pay no heed to how beautiful the images are."""
 Variant = tuple[Literal["desktop", "phone"], Literal["light", "dark"]]
 FEW: list[Variant] = [("desktop", "light"), ("phone", "dark")]
 VARIANTS: list[Variant] = [*FEW, ("desktop", "dark"), ("phone", "light")]
@@ -261,26 +267,94 @@ def test_an_answer_finds_its_way_after_the_cookies_are_gone(live_server, context
     assert Rater.objects.count() == 1
 
 
-def test_the_last_answer_can_be_taken_back_once(live_server, page):
-    study = world.open_study(n_prompts=3)
+def test_the_last_answer_stands_until_another_is_given(live_server, page):
+    study = world.open_study(n_prompts=4)
     enter(page, live_server, study)
-    expect(page.get_by_role("button", name="Undo")).to_be_hidden()
+    change = page.get_by_role("button", name="Change last answer")
+    notice = page.locator(".changing p")
+    expect(change).to_be_hidden()
     page.keyboard.press("ArrowLeft")
-    wait_for_pair(page, "2 of 3")
+    wait_for_pair(page, "2 of 4")
+    change.click()
+    wait_for_pair(page, "1 of 4")
+    expect(notice).to_have_text(
+        "You are changing your last answer: Left. It stands until you give another."
+    )
+    expect(change).to_be_hidden()
+    picture_of(page, "changing")
+    assert AXE.run(page).violations_count == 0
+    expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    page.keyboard.press("Enter")
+    wait_for_pair(page, "2 of 4")
+    expect(notice).to_be_hidden()
     page.keyboard.press("Backspace")
-    wait_for_pair(page, "1 of 3")
-    expect(page.get_by_role("button", name="Undo")).to_be_hidden()
+    wait_for_pair(page, "1 of 4")
+    page.keyboard.press("Escape")
+    wait_for_pair(page, "2 of 4")
+    assert list(queries.counted_votes(study).values_list("take", "choice")) == [(1, "LEFT")]
+    page.keyboard.press("Backspace")
+    wait_for_pair(page, "1 of 4")
     page.keyboard.press("ArrowRight")
-    wait_for_pair(page, "2 of 3")
+    wait_for_pair(page, "2 of 4")
+    expect(change).to_be_hidden()  # once
     until(page, lambda: Vote.objects.count() == 2)
     assert list(queries.counted_votes(study).values_list("take", "choice")) == [(2, "RIGHT")]
+    page.keyboard.press("ArrowLeft")
+    wait_for_pair(page, "3 of 4")
+    until(page, lambda: Vote.objects.count() == 3)
+    page.keyboard.press("Backspace")
+    wait_for_pair(page, "2 of 4")
+    services.exclude_rater(rater=Rater.objects.get(), reason="a test", at=world.NOON)
+    page.keyboard.press("ArrowRight")
+    told = page.get_by_role("alert").filter(has_text="can no longer be changed")
+    expect(told).to_be_visible()
+    expect(page.locator("#progress")).to_have_text("3 of 4")
+    assert Vote.objects.count() == 3
+
+
+def test_help_and_the_way_out_lie_over_the_pair(live_server, page):
+    study = world.prepared_study(
+        n_prompts=2,
+        criteria=("fit", "quality"),
+        votes_per_rater=2,
+        display_size=512,
+        upscaler="LANCZOS",
+    )
+    Criterion.objects.filter(study=study, key="quality").update(tie_policy="ALLOWED")
+    services.open_study(study=study, at=world.NOON)
+    enter(page, live_server, study)
+    before = box_of(page, "#left-image"), box_of(page, "#right-image")
+    way_out = page.get_by_role("button", name="I cannot judge this pair")
+    way_out.focus()
+    page.keyboard.press("Enter")
+    cancel = page.get_by_role("button", name="Cancel")
+    expect(cancel).to_be_focused()  # not a reason: Enter twice skips nothing
+    assert (box_of(page, "#left-image"), box_of(page, "#right-image")) == before
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Escape")
+    expect(cancel).to_be_hidden()
+    expect(way_out).to_be_focused()
+    page.keyboard.press("Enter")
+    cancel.click()
+    expect(cancel).to_be_hidden()
+    expect(way_out).to_be_focused()
+    tie = page.get_by_role("dialog").get_by_text("no preference")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog").get_by_text("change the last answer")).to_be_visible()
+    expect(tie).to_be_hidden()
+    page.keyboard.press("Escape")
+    assert not Vote.objects.exists()
+    page.keyboard.press("ArrowLeft")
+    wait_for_pair(page, "2 of 2")  # another question, with ties
+    page.get_by_role("link", name="Help").click()
+    expect(tie).to_be_visible()
 
 
 def test_a_pair_that_cannot_be_judged_is_passed_over(live_server, page):
     study = world.open_study()
     enter(page, live_server, study)
     before = page.locator(".pair").get_attribute("data-code")
-    page.get_by_text("I cannot judge this pair").click()
+    page.get_by_role("button", name="I cannot judge this pair").click()
     page.get_by_role("button", name="It is offensive").click()
     until(page, lambda: Flag.objects.count() == 1)
     assert Flag.objects.get().showing.code == before
@@ -369,6 +443,65 @@ def test_pictures_share_one_box_and_are_never_enlarged(live_server, page):
             assert left["y"] + left["height"] <= right["y"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "question", "fits"),
+    [
+        ("a small red circle above two blue squares", "Which image fits the text better?", True),
+        (LONG_PROMPT, LONG_QUESTION, False),
+    ],
+)
+def test_nothing_lies_over_a_picture_on_any_screen(live_server, page, prompt, question, fits):
+    """Both pictures and every answer are on the screen at once; a long text may scroll away."""
+    study = world.prepared_study(
+        prompts=[prompt, "another"], display_size=512, upscaler="LANCZOS", tie_policy="ALLOWED"
+    )
+    Criterion.objects.filter(study=study).update(question=question)
+    services.open_study(study=study, at=world.NOON)
+    page.set_viewport_size(PHONE)
+    enter(page, live_server, study)
+    if page.locator("#prompt").inner_text() == "another":
+        page.keyboard.press("ArrowLeft")
+        wait_for_pair(page, "2 of 2")
+    for width, height in SCREENS:
+        page.set_viewport_size({"width": width, "height": height})
+        picture_of(page, f"{'short' if fits else 'long'}-{width}x{height}")
+        hidden = page.evaluate("document.documentElement.scrollHeight - innerHeight")
+        assert not (fits and hidden > 0), f"{width}x{height}: {hidden} pixels are off the screen"
+        page.evaluate("scrollTo(0, 10000)")
+        boxes = [box_of(page, place) for place in ("#left-image", "#right-image")]
+        assert min(box["height"] for box in boxes) >= 150, f"{width}x{height}: {boxes}"
+        boxes += [button.bounding_box() for button in page.locator(".answer").all()]
+        boxes.append(page.get_by_role("button", name="I cannot judge").bounding_box())
+        assert overlaps(boxes) == [], f"{width}x{height}"
+        assert outside(boxes, width, height) == [], f"{width}x{height}"
+
+
+def box_of(page: Page, place: str) -> dict[str, float]:
+    box = page.locator(place).bounding_box()
+    assert box is not None
+    return box
+
+
+def overlaps(boxes: Sequence[dict[str, float]]) -> list[tuple[Any, Any]]:
+    def apart(one: dict[str, float], other: dict[str, float]) -> bool:
+        return any(
+            one[start] + one[size] <= other[start] or other[start] + other[size] <= one[start]
+            for start, size in (("x", "width"), ("y", "height"))
+        )
+
+    return [pair for pair in combinations(boxes, 2) if not apart(*pair)]
+
+
+def outside(boxes: Sequence[dict[str, float]], width: int, height: int) -> list[dict[str, float]]:
+    return [
+        box
+        for box in boxes
+        if min(box["x"], box["y"]) < -0.5
+        or box["x"] + box["width"] > width + 0.5
+        or box["y"] + box["height"] > height + 0.5
+    ]
+
+
 def test_left_stays_left_in_a_right_to_left_page(live_server, page):
     study = world.open_study()
     enter(page, live_server, study)
@@ -384,7 +517,7 @@ def test_no_barrier_that_axe_can_find(live_server, browser):
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.goto(f"{live_server.url}/s/{study.code}/")
-    check_access(page, "landing")
+    check_access(page, "landing", FEW)
     page.get_by_role("checkbox").check()
     page.get_by_role("button", name="Start").click()
     check_access(page, "instructions", FEW)
@@ -393,13 +526,18 @@ def test_no_barrier_that_axe_can_find(live_server, browser):
     page.keyboard.press("ArrowLeft")
     wait_for_pair(page, "2 of 3")
     picture_of(page, "pair")
-    page.get_by_text("I cannot judge this pair").click()
     check_access(page, "pair")
+    page.get_by_role("button", name="I cannot judge this pair").click()
+    check_access(page, "way-out", FEW)
+    page.keyboard.press("Escape")
     page.keyboard.press("?")
     check_access(page, "help", FEW)
     services.pause_study(study=study, at=world.NOON)
     page.goto(f"{live_server.url}/s/{study.code}/next")
     check_access(page, "paused", FEW)
+    services.close_study(study=study, at=world.NOON)
+    page.reload()
+    check_access(page, "closed", FEW)
     context.close()
 
 

@@ -71,6 +71,15 @@ def test_after_consent_come_instructions_and_then_the_pair(client):
     next_showing(client, study)
 
 
+def test_the_key_of_a_tie_is_told_where_a_tie_is_an_answer(client):
+    for policy, told in (("FORCED", False), ("ALLOWED", True)):
+        study = world.open_study(tie_policy=policy)
+        enter(client, study)
+        for page in ("instructions", "next"):
+            line = re.search(r"<li[^>]*><kbd>↓</kbd>", visit(client, f"/s/{study.code}/{page}"))
+            assert ("hidden" not in line[0]) == told, page
+
+
 def test_landing_leads_a_known_browser_straight_on(client):
     study = world.open_study()
     enter(client, study)
@@ -402,6 +411,13 @@ def test_no_page_names_a_system_or_carries_an_id(client):
             names |= {Study.objects.get().slug}
         content = page.content.decode()
         assert not [name for name in names if name in content]
+
+
+def test_pictures_are_told_apart_by_their_side_alone(client):
+    for page in _pages(client).values():
+        names = re.findall(r'<img[^>]* alt="([^"]*)"', page.content.decode())
+        assert set(names) <= {"Left image", "Right image"}
+        assert len(names) == 2 * page.content.count(b"data-code=")
 
 
 def test_pictures_stand_on_the_grey_of_their_own_margins():
