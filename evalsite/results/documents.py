@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -20,11 +20,13 @@ from django.utils import translation
 
 from evalsite.results import charts, presentation, queries, tables, wording
 from evalsite.results.facts import study_json
-from evalsite.results.queries import StudyDesign
+from evalsite.results.figures import figures, is_figure
+from evalsite.results.methods import methods
+from evalsite.results.presentation import Asked, Names
 from evalsite.results.report import Json, report_of
 from evalsite.results.summary import Summary, summarise
 from evalsite.stats import Options
-from evalsite.studies.models import Study
+from evalsite.studies.models import Criterion, Study
 
 DEFAULTS = Options()
 
@@ -44,16 +46,19 @@ class NotAReport(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One reading of a closed study; every document is made of it, so they agree."""
+    """One reading of a closed study, or of imported votes; every document is made of it."""
 
-    design: StudyDesign
+    title: str
     summary: Summary
     data: Json  # report.json
-    votes_csv: bytes
+    asked: Mapping[str, Asked]  # by criterion
+    names: Names  # key of a system -> what people read
+    study: Study | None  # None for imported votes
+    votes_csv: bytes = b""  # imported votes lie where they came from
 
     @property
-    def study(self) -> Study:
-        return self.design.study
+    def simulated(self) -> bool:
+        return self.study is not None and self.study.simulated
 
     @property
     def suggests_fixed_prompts(self) -> bool:
@@ -78,16 +83,22 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
         summary,
         study=study_json(design, record, n_counted=stored.votes.n),
         provenance={
-            "versions": _versions(),
+            "versions": versions(),
             "input_sha256": hashlib.sha256(votes_csv).hexdigest(),
             "written_at": tables.timestamp(at),
         },
     )
-    return Report(design, summary, data, votes_csv)
+    asked = {
+        criterion.key: Asked(
+            criterion.question, criterion.tie_policy == Criterion.TiePolicy.ALLOWED
+        )
+        for criterion in design.criteria
+    }
+    return Report(study.title, summary, data, asked, design.names, study, votes_csv)
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The programs that made the numbers."""
     project = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))
     return {
@@ -108,7 +119,15 @@ def votes_csv(report: Report) -> bytes:
 
 
 def pairs_csv(report: Report) -> bytes:
-    return tables.pairs_csv(report.summary, simulated=report.study.simulated)
+    return tables.pairs_csv(report.summary, simulated=report.simulated)
+
+
+def systems_csv(report: Report) -> bytes:
+    return tables.systems_csv(report.summary, simulated=report.simulated)
+
+
+def claims_csv(report: Report) -> bytes:
+    return tables.claims_csv(report.summary, simulated=report.simulated)
 
 
 def report_html(report: Report) -> bytes:
@@ -124,8 +143,10 @@ def report_html(report: Report) -> bytes:
 
 def page_context(report: Report) -> Json:
     """What templates/results/_report.html shows."""
-    names = report.design.names
+    names = report.names
+    in_study = report.study is not None
     return {
+        "title": report.title,
         "study": report.study,
         "report": report.data,
         "facts": report.data["study"],
@@ -133,11 +154,11 @@ def page_context(report: Report) -> Json:
         "confidence": wording.confidence_text(report.summary.options.confidence),
         "tiles": presentation.tiles(report.data),
         "has_ties": any(criterion.n_ties for criterion in report.summary.criteria),
-        "parts": presentation.criterion_parts(report.design, report.summary),
+        "parts": presentation.criterion_parts(report.asked, names, report.summary),
         "ticks": charts.TICKS,
-        "methods": presentation.methods(report.data, names),
-        "left_out": presentation.left_out(report.data, names),
-        "systems": presentation.system_lines(report.data, names),
+        "methods": methods(report.data, names),
+        "left_out": presentation.left_out(report.data, names) if in_study else (),
+        "systems": presentation.system_lines(report.data, names) if in_study else (),
     }
 
 
@@ -145,6 +166,8 @@ DOCUMENTS: dict[str, tuple[str, Callable[[Report], bytes]]] = {
     "report.json": ("application/json", report_json),
     "votes.csv": ("text/csv; charset=utf-8", votes_csv),
     "pairs.csv": ("text/csv; charset=utf-8", pairs_csv),
+    "systems.csv": ("text/csv; charset=utf-8", systems_csv),
+    "claims.csv": ("text/csv; charset=utf-8", claims_csv),
     "report.html": ("text/html; charset=utf-8", report_html),
 }
 
@@ -162,16 +185,22 @@ def write_report(
     that is not of a report.
     """
     report = read_report(study, at=at, options=options)
+    files = {name: render(report) for name, (_, render) in DOCUMENTS.items()}
+    write_documents(files | figures(report.summary, report.names), out)
+    return report
+
+
+def write_documents(documents: Mapping[str, bytes], out: Path) -> None:
+    """Put these files into the folder `out`, whole or not at all. Raises NotAReport."""
     out = out.resolve()
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workplace:
         fresh = Path(workplace) / "fresh"
         fresh.mkdir()
-        for name, (_, render) in DOCUMENTS.items():
-            _write(fresh / name, render(report))
+        for name, content in documents.items():
+            _write(fresh / name, content)
         _replace(out, fresh, Path(workplace) / "old")
-    return report
 
 
 def _check_replaceable(out: Path) -> None:
@@ -179,7 +208,8 @@ def _check_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise NotAReport(f"{out}: expected a folder, found a file.")
-    strangers = sorted({path.name for path in out.iterdir()} - set(DOCUMENTS))
+    there = {path.name for path in out.iterdir()} - set(DOCUMENTS)
+    strangers = sorted(name for name in there if not is_figure(name))
     if strangers:
         raise NotAReport(
             f"{out}: expected an empty folder or an earlier report, found {strangers[0]}"

@@ -1,17 +1,17 @@
 """What the results page and report.html show: a report in sentences, drawings and tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from django.utils.safestring import SafeString
 
 from evalsite.results import charts, wording
-from evalsite.results.queries import StudyDesign
 from evalsite.results.report import Json
 from evalsite.results.standings import Standing, standings
-from evalsite.results.summary import CriterionSummary, Summary
+from evalsite.results.summary import CriterionSummary, Summary, SystemSummary
 from evalsite.results.wording import counted
-from evalsite.studies.models import Criterion
+from evalsite.stats import Fragility
 
 Names = dict[str, str]  # key of a system -> what people read
 
@@ -43,6 +43,26 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What raters were asked, as far as it is known."""
+
+    question: str
+    ties_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RankLine:
+    """One system among all: its ranks, its rating and its mean win rate."""
+
+    name: str
+    ranks: str
+    rating: str
+    rating_interval: str
+    win_rate: str
+    win_interval: str
+
+
+@dataclass(frozen=True, slots=True)
 class CriterionPart:
     """Everything shown under one criterion."""
 
@@ -53,6 +73,9 @@ class CriterionPart:
     counts: tuple[str, ...]
     lines: tuple[PairLine, ...]
     notes: tuple[Note, ...]
+    ranks: tuple[RankLine, ...]  # the best first
+    claims: tuple[str, ...]  # what holds after adjustment, and what would undo it
+    facts: tuple[tuple[str, str], ...]  # a heading and a text each
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +99,31 @@ class Tile:
     note: str = ""
 
 
-def criterion_parts(design: StudyDesign, summary: Summary) -> tuple[CriterionPart, ...]:
-    asked = {criterion.key: criterion for criterion in design.criteria}
+def criterion_parts(
+    asked: Mapping[str, Asked], names: Names, summary: Summary
+) -> tuple[CriterionPart, ...]:
     ties = summary.options.ties
     return tuple(
-        _part(asked[criterion.key], criterion, standings(criterion, design.names, ties))
+        _part(asked[criterion.key], criterion, standings(criterion, names, ties), names)
         for criterion in summary.criteria
     )
 
 
 def _part(
-    asked: Criterion, criterion: CriterionSummary, pairs: tuple[Standing, ...]
+    asked: Asked, criterion: CriterionSummary, pairs: tuple[Standing, ...], names: Names
 ) -> CriterionPart:
-    ties_allowed = asked.tie_policy == Criterion.TiePolicy.ALLOWED
+    ties_allowed = asked.ties_allowed
     return CriterionPart(
         anchor=f"criterion-{criterion.key}",
         title=title_of(criterion.key),
         question=asked.question,
         ties_allowed=ties_allowed,
         counts=tuple(_counts(criterion, ties_allowed)),
-        lines=tuple(_line(pair) for pair in pairs),
+        lines=tuple(map(_line, pairs)),
         notes=tuple(_notes(pairs)),
+        ranks=tuple(_ranks(criterion, names)),
+        claims=tuple(_firm_claims(criterion, names)),
+        facts=tuple(_facts(criterion)),
     )
 
 
@@ -112,17 +139,24 @@ def _counts(criterion: CriterionSummary, ties_allowed: bool) -> Iterator[str]:
     yield counted(criterion.n_ties, "tie") if ties_allowed else "ties not allowed"
 
 
+def _share(rate: float | None) -> str:
+    return "–" if rate is None else f"{wording.percent(rate)}%"
+
+
+def _share_span(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else wording.interval_text(low, high)
+
+
 def _line(pair: Standing) -> PairLine:
     rate = pair.rate
-    known = rate.win_rate is not None and rate.low is not None and rate.high is not None
     return PairLine(
         ahead=pair.ahead,
         behind=pair.behind,
         claim=wording.claim_html(pair),
         decided=pair.is_decided,
         bar=charts.bar(pair),
-        win_rate=f"{wording.percent(rate.win_rate)}%" if rate.win_rate is not None else "–",
-        interval=wording.interval_text(rate.low or 0.0, rate.high or 0.0) if known else "–",
+        win_rate=_share(rate.win_rate),
+        interval=_share_span(rate.low, rate.high),
         wins=rate.wins,
         ties=rate.ties,
         losses=rate.losses,
@@ -142,10 +176,94 @@ def _notes(pairs: tuple[Standing, ...]) -> Iterator[Note]:
         yield Note(text, tuple(names), is_general=len(names) == len(pairs))
 
 
+# Rankings and claims.
+
+
+def _ranks(criterion: CriterionSummary, names: Names) -> Iterator[RankLine]:
+    def place(system: SystemSummary) -> tuple[float, float]:
+        rating, rate = system.rating.rating, system.overall.win_rate
+        return (-rating if rating is not None else inf, -rate if rate is not None else inf)
+
+    for system in sorted(criterion.systems, key=place):
+        rating, overall = system.rating, system.overall
+        yield RankLine(
+            name=names[system.key],
+            ranks=_span(rating.rank_low, rating.rank_high, "{:.0f}"),
+            rating=_number(rating.elo, "{:.0f}"),
+            rating_interval=_span(rating.elo_low, rating.elo_high, "{:.0f}"),
+            win_rate=_share(overall.win_rate),
+            win_interval=_share_span(overall.low, overall.high),
+        )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _span(low: float | None, high: float | None, form: str) -> str:
+    """`2`, `1 to 3`, or a dash where either end is unknown."""
+    if low is None or high is None:
+        return "–"
+    ends = form.format(low), form.format(high)
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _firm_claims(criterion: CriterionSummary, names: Names) -> Iterator[str]:
+    for summary in criterion.claims:
+        if summary.claim.decided and summary.fragility is not None:
+            better, other = names[summary.first], names[summary.second]
+            if summary.claim.direction == "second":
+                better, other = other, better
+            yield f"{better} over {other}: {_undoing(summary.fragility)}"
+
+
+def _undoing(found: Fragility) -> str:
+    """What it takes to undo a claim; an upper bound unless every smaller set was tried."""
+    ways = [
+        f"{'' if exact else 'at most '}{counted(n, thing)}"
+        for n, exact, thing in (
+            (found.n_votes, found.n_votes_exact, "vote"),
+            (found.n_raters, found.n_raters_exact, "rater"),
+        )
+        if n is not None
+    ]
+    if not ways:
+        return "no removal of votes or raters undoes it."
+    return f"undone by taking out {', or '.join(ways)}."
+
+
+def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
+    agreement, side, nu = criterion.agreement, criterion.side, criterion.davidson.tie_parameter
+    if agreement.alpha is not None:
+        span = _span(agreement.low, agreement.high, "{:.2f}")
+        yield (
+            "Agreement",
+            f"Krippendorff's alpha {agreement.alpha:.2f} ({span}) over "
+            f"{counted(agreement.n_units, 'comparison')} seen twice or more: 1 where all agree, 0 where "
+            "votes agree no more than by chance. Pairs that are nearly even make it low.",
+        )
+    if side is not None and side.logit is not None and side.left_share is not None:
+        span = _span(side.low, side.high, "{:+.2f}")
+        yield (
+            "Sides",
+            f"The left image was chosen in {wording.percent(side.left_share)}% of votes; the pull "
+            f"of the left side is {side.logit:+.2f} logits ({span}). Sides are balanced, so it "
+            "favours no system.",
+        )
+    if nu is not None and criterion.n_ties:
+        yield (
+            "Ties",
+            f"Two equal systems would tie in {wording.percent(nu / (2 + nu))}% of votes "
+            "(Davidson's model).",
+        )
+
+
 # What stands around the pairs: from the report alone.
 
 
 def tiles(report: Json) -> tuple[Tile, ...]:
+    if report["study"] is None:
+        return tuple(_imported_tiles(report))
     counts = report["study"]["counts"]
     excluded, removed = counts["n_raters_excluded"], counts["n_prompts_removed"]
     return (
@@ -156,6 +274,13 @@ def tiles(report: Json) -> tuple[Tile, ...]:
         Tile("Prompts", f"{counts['n_prompts']:,}", f"{removed:,} removed" if removed else ""),
         Tile("Systems", f"{len(report['study']['design']['systems']):,}"),
     )
+
+
+def _imported_tiles(report: Json) -> Iterator[Tile]:
+    criteria = report["criteria"].values()
+    yield Tile("Votes", f"{sum(criterion['n_votes'] for criterion in criteria):,}")
+    yield Tile("Criteria", f"{len(criteria):,}")
+    yield Tile("Systems", f"{max(len(criterion['systems']) for criterion in criteria):,}")
 
 
 def system_lines(report: Json, names: Names) -> tuple[SystemLine, ...]:
@@ -196,111 +321,3 @@ def _left_out(study: Json, names: Names) -> Iterator[str]:
         yield f"Rater {exclusion['rater_id']} excluded: {exclusion['reason']}"
     for reason, n in study["flags"].items():
         yield f"{counted(n, 'pair')} that a rater could not judge ({reason.lower()})"
-
-
-# Methods.
-
-
-def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
-    """How the numbers came about: a heading and a text each."""
-    study, options = report["study"], report["settings"]["options"]
-    return (
-        ("What is estimated", _estimand(report, options)),
-        ("The interval", _interval(options)),
-        ("Ties", _ties(study["design"]["criteria"], options)),
-        ("The ballots", _ballots(study["design"], names)),
-        ("What counts", _what_counts(study["counts"])),
-    )
-
-
-def _estimand(report: Json, options: Json) -> str:
-    share = f"the chance that the system named first is preferred{_tie_clause(report)}"
-    turned = "Each pair is shown from the system that is ahead; the files keep the study's order."
-    if options["fixed_prompts"]:
-        whom = (
-            "for a random rater of the pool and these prompts: the prompts are taken as the whole "
-            "population, and the result speaks of no other."
-        )
-    else:
-        whom = (
-            "for a random rater of the pool and a random prompt of the population that these "
-            "prompts were drawn from, each shown once, sides at random."
-        )
-    return f"Each win rate is {share}, {whom}{_limits(report)} {turned}"
-
-
-def _tie_clause(report: Json) -> str:
-    if not _ties_allowed(report["study"]["design"]["criteria"]):
-        return ""
-    dropped = report["settings"]["options"]["ties"] == "drop"
-    return " among votes that are not ties" if dropped else ", a tie counting as half a win"
-
-
-def _limits(report: Json) -> str:
-    """Where a pair's votes cannot speak of other raters or prompts."""
-    criteria = report["criteria"].values()
-    warnings = {code for c in criteria for pair in c["pairs"] for code in pair["warnings"]}
-    only = [thing for thing in ("rater", "prompt") if f"one {thing}" in warnings]
-    if not only:
-        return ""
-    return f" Where all votes share one {' or one '.join(only)}, they speak of no other."
-
-
-def _interval(options: Json) -> str:
-    over = "raters" if options["fixed_prompts"] else "raters and over prompts"
-    return (
-        f"Votes of one rater, and votes on one prompt, are alike; so the variance is a jackknife "
-        f"over {over}, not that of independent votes. Limits are Wilson's with the number of "
-        f"independent votes that the votes are worth and Student's t, two-sided, "
-        f"{wording.confidence_text(options['confidence'])}%. Each interval stands for itself: "
-        "nothing is adjusted for the number of pairs. A pair is called decided where its interval "
-        "excludes one half; p is two-sided, against one half."
-    )
-
-
-def _ties(criteria: list[Json], options: Json) -> str:
-    allowed = _ties_allowed(criteria)
-    if not allowed:
-        return "Raters had to choose a side: no answer could be a tie."
-    titles = ", ".join(f"“{title_of(key)}”" for key in allowed)
-    under = "every criterion" if len(allowed) == len(criteria) else titles
-    read = "are left out" if options["ties"] == "drop" else "count as half a win for each side"
-    return f"“No preference” was an answer under {under}. Ties {read}."
-
-
-def _ties_allowed(criteria: list[Json]) -> list[str]:
-    return [c["key"] for c in criteria if c["tie_policy"] == Criterion.TiePolicy.ALLOWED]
-
-
-def _ballots(design: Json, names: Names) -> str:
-    pairs = (
-        "every two systems were compared"
-        if design["pairing"] == "ALL"
-        else f"every system was compared with {names[design['baseline']]}"
-    )
-    return (
-        f"On each prompt {pairs}, with {counted(design['votes_per_comparison'], 'vote')} planned "
-        "for each comparison and criterion. Sides were drawn beforehand and counterbalanced: "
-        "within a comparison, and within a pair of systems, each system stood on the left as "
-        "often as on the right, to within one. No rater saw a comparison twice for one criterion, "
-        "and none saw the name of a system. Criteria came in blocks, in an order counterbalanced "
-        f"over raters. Images were shown at {counted(design['display_size'], 'pixel')}"
-        f"{_enlarged(design)}."
-    )
-
-
-def _enlarged(design: Json) -> str:
-    upscaler = design["upscaler"]
-    return f", enlarged where they are smaller ({upscaler.lower()})" if upscaler else ""
-
-
-def _what_counts(counts: Json) -> str:
-    planned, given, used = (
-        f"{counts[n]:,}" for n in ("n_ballots", "n_votes_stored", "n_votes_counted")
-    )
-    others = " The others are kept, and not used." if given != used else ""
-    return (
-        "A vote counts when it is the rater's latest answer to a pair, was stored before the study "
-        "closed, fills a planned ballot, and neither its rater nor its prompt or comparison was "
-        f"taken out. Votes planned: {planned}; given: {given}; counted: {used}.{others}"
-    )

@@ -11,12 +11,16 @@ from evalsite.stats import (
     BradleyTerry,
     Claim,
     Davidson,
+    Fragility,
     Options,
+    OverallScore,
     PositionEffect,
     Rating,
     WinRate,
     bradley_terry,
     davidson,
+    fragility,
+    overall_scores,
     position_effect,
     superiority,
     vote_alpha,
@@ -24,8 +28,6 @@ from evalsite.stats import (
 )
 from evalsite.stats import Votes as CriterionVotes
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats
-from evalsite.stats.fragility import Fragility, fragility
-from evalsite.stats.overall import OverallScore, overall_scores
 
 Pair = tuple[int, int]
 

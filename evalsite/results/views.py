@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from evalsite.results import documents, queries
 from evalsite.stats import Options
-from evalsite.studies.models import Criterion, Study
+from evalsite.studies.models import Study
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
@@ -118,7 +118,7 @@ def _readings(report: documents.Report) -> Iterator[tuple[str, tuple[Reading, ..
             choice("these prompts only", replace(options, fixed_prompts=True)),
         ),
     )
-    if any(c.tie_policy == Criterion.TiePolicy.ALLOWED for c in report.design.criteria):
+    if any(asked.ties_allowed for asked in report.asked.values()):
         yield (
             "A tie",
             (

@@ -89,6 +89,31 @@ class VoteTable:
     def __len__(self) -> int:
         return self.outcomes.size
 
+    def only(self, criterion: str) -> "VoteTable":
+        """The votes of one criterion, and the systems that they compare."""
+        rows = self.criterion == self.criteria.index(criterion)
+        first, second = self.first[rows], self.second[rows]
+        kept = np.union1d(first, second)
+        return VoteTable(
+            criteria=(criterion,),
+            systems=tuple(self.systems[i] for i in kept.tolist()),
+            criterion=np.zeros(first.size, dtype=np.intp),
+            first=np.searchsorted(kept, first),
+            second=np.searchsorted(kept, second),
+            outcomes=self.outcomes[rows],
+            raters=_of_rows(self.raters, rows),
+            prompts=_of_rows(self.prompts, rows),
+            a_on_left=None if self.a_on_left is None else self.a_on_left[rows],
+            categories=_of_rows(self.categories, rows),
+            challenges=_of_rows(self.challenges, rows),
+            rater_groups=_of_rows(self.rater_groups, rows),
+            unused=self.unused,
+        )
+
+
+def _of_rows(column: Column | None, rows: NDArray[np.bool_]) -> Column | None:
+    return None if column is None else Column(column.codes[rows], column.names)
+
 
 def read_votes(path: Path, *, a_is_left: bool = False) -> tuple[VoteTable, str]:
     """The votes of a file, and the sha256 of its bytes. Raises VotesFileError."""

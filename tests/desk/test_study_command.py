@@ -86,7 +86,7 @@ def test_a_report_reads_the_votes_as_asked(tmp_path):
     asked = ("--fixed-prompts", "--ties", "drop", "--confidence", "0.9")
     run("report", "small", "--out", out, *asked)
     options = json.loads((out / "report.json").read_text())["settings"]["options"]
-    assert options == {"confidence": 0.9, "fixed_prompts": True, "ties": "drop"}
+    assert options == {"confidence": 0.9, "fixed_prompts": True, "ties": "drop", "seed": 0}
     assert "90% interval" in (out / "report.html").read_text()
     assert "--confidence" in refused("report", "small", "--out", out, "--confidence", "95")
     assert "--ties" in refused("report", "small", "--out", out, "--ties", "split")

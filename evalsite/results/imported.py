@@ -1,0 +1,83 @@
+"""A report on votes from elsewhere: the same numbers and files as for a study of our own."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from evalsite.results import documents, tables
+from evalsite.results.documents import Report
+from evalsite.results.figures import figures
+from evalsite.results.presentation import Asked
+from evalsite.results.report import report_of
+from evalsite.results.summary import Design, Votes, summarise
+from evalsite.results.votes_file import Column, VotesFileError, VoteTable, read_votes
+from evalsite.stats import Options
+from evalsite.stats.clusters import UNLABELLED, Codes
+
+FILES = ("report.json", "pairs.csv", "systems.csv", "claims.csv", "report.html")
+
+
+def analyze(
+    path: Path,
+    *,
+    options: Options,
+    seed: int,
+    at: datetime,
+    a_is_left: bool = False,
+    criterion: str | None = None,
+) -> Report:
+    """Everything that a file of votes says. Raises VotesFileError."""
+    table, sha256 = read_votes(path, a_is_left=a_is_left)
+    if criterion is not None:
+        table = _only(table, criterion, path)
+    summary = summarise(design_of(table), votes_of(table), options, seed=seed)
+    provenance = {
+        "versions": documents.versions(),
+        "input_sha256": sha256,
+        "written_at": tables.timestamp(at),
+    }
+    return Report(
+        title=path.name,
+        summary=summary,
+        data=report_of(summary, study=None, provenance=provenance),
+        asked={part.key: Asked("", part.n_ties > 0) for part in summary.criteria},
+        names={system: system for system in table.systems},
+        study=None,
+    )
+
+
+def design_of(table: VoteTable) -> Design:
+    """Nothing was planned that we know of: every pair with a vote is reported."""
+    return Design(table.criteria, table.systems, pairs=None)
+
+
+def votes_of(table: VoteTable) -> Votes:
+    """The rows as the arithmetic takes them; a column that is missing labels nothing."""
+    return Votes(
+        criteria=table.criterion,
+        first=table.first,
+        second=table.second,
+        outcomes=table.outcomes,
+        raters=_codes(table.raters, len(table)),
+        prompts=_codes(table.prompts, len(table)),
+        first_on_left=table.a_on_left,
+    )
+
+
+def _codes(column: Column | None, n: int) -> Codes:
+    return np.full(n, UNLABELLED, dtype=np.intp) if column is None else column.codes
+
+
+def _only(table: VoteTable, criterion: str, path: Path) -> VoteTable:
+    """The votes of one criterion alone, and the systems that they compare."""
+    if criterion not in table.criteria:
+        known = ", ".join(table.criteria)
+        raise VotesFileError([f"{path.name}: no votes on criterion {criterion}; found {known}"])
+    return table.only(criterion)
+
+
+def write(report: Report, out: Path) -> None:
+    """Put the files of the report into the folder `out`, whole or not at all."""
+    files = {name: documents.DOCUMENTS[name][1](report) for name in FILES}
+    documents.write_documents(files | figures(report.summary, report.names), out)

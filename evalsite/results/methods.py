@@ -1,0 +1,146 @@
+"""How the numbers of a report came about, in words, from the report alone."""
+
+from evalsite.results import wording
+from evalsite.results.presentation import Names, title_of
+from evalsite.results.report import Json
+from evalsite.results.wording import counted
+from evalsite.studies.models import Criterion
+
+
+def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
+    """A heading and a text each; of imported votes only what the votes themselves allow."""
+    study, options = report["study"], report["settings"]["options"]
+    arithmetic = (
+        ("What is estimated", _estimand(report, options)),
+        ("The interval", _interval(options)),
+        ("The claims", _claims(report, options)),
+        ("The ranking", RANKING),
+    )
+    if study is None:
+        return arithmetic
+    return (
+        *arithmetic,
+        ("Ties", _ties(study["design"]["criteria"], options)),
+        ("The ballots", _ballots(study["design"], names)),
+        ("What counts", _what_counts(study["counts"])),
+    )
+
+
+RANKING = (
+    "Over all others: the mean of a system's win rates over its opponents, each opponent weighing "
+    "the same. Rating: Bradley-Terry, 1000 for the mean of the systems, 400 more for odds of ten "
+    "to one. Its errors are jackknifed over raters and prompts too; the ranges of ranks hold for "
+    "all systems together. A system without a chain of wins to and from the others has no rating."
+)
+
+
+def _claims(report: Json, options: Json) -> str:
+    n = sum(len(criterion["claims"]) for criterion in report["criteria"].values())
+    level = wording.confidence_text(1 - options["confidence"])
+    return (
+        "What holds after adjusting: differences whose p, adjusted by Holm's method over all "
+        f"{counted(n, 'pair')} and criteria of this report, is below {level}%. The chance that any "
+        f"of them is false stays below {level}%. How firm each is: the votes, or the raters, that "
+        "undo it when they are taken out in the order that hurts it most."
+    )
+
+
+def _estimand(report: Json, options: Json) -> str:
+    share = f"the chance that the system named first is preferred{_tie_clause(report)}"
+    order = "the study's order" if report["study"] else "alphabetical order"
+    turned = f"Each pair is shown from the system that is ahead; the files keep {order}."
+    if options["fixed_prompts"]:
+        whom = (
+            "for a random rater of the pool and these prompts: the prompts are taken as the whole "
+            "population, and the result speaks of no other."
+        )
+    else:
+        whom = (
+            "for a random rater of the pool and a random prompt of the population that these "
+            "prompts were drawn from, each shown once, sides at random."
+        )
+    return f"Each win rate is {share}, {whom}{_limits(report)} {turned}"
+
+
+def _tie_clause(report: Json) -> str:
+    if not _has_ties(report):
+        return ""
+    dropped = report["settings"]["options"]["ties"] == "drop"
+    return " among votes that are not ties" if dropped else ", a tie counting as half a win"
+
+
+def _has_ties(report: Json) -> bool:
+    """Could a vote be a tie? Where nobody says so, whether one was."""
+    if report["study"] is not None:
+        return bool(_ties_allowed(report["study"]["design"]["criteria"]))
+    return any(pair["ties"] for c in report["criteria"].values() for pair in c["pairs"])
+
+
+def _limits(report: Json) -> str:
+    """Where a pair's votes cannot speak of other raters or prompts."""
+    criteria = report["criteria"].values()
+    warnings = {code for c in criteria for pair in c["pairs"] for code in pair["warnings"]}
+    only = [thing for thing in ("rater", "prompt") if f"one {thing}" in warnings]
+    if not only:
+        return ""
+    return f" Where all votes share one {' or one '.join(only)}, they speak of no other."
+
+
+def _interval(options: Json) -> str:
+    over = "raters" if options["fixed_prompts"] else "raters and over prompts"
+    return (
+        f"Votes of one rater, and votes on one prompt, are alike; so the variance is a jackknife "
+        f"over {over}, not that of independent votes. Limits are Wilson's with the number of "
+        f"independent votes that the votes are worth and Student's t, two-sided, "
+        f"{wording.confidence_text(options['confidence'])}%. Each interval stands for itself: "
+        "nothing is adjusted for the number of pairs. A pair is called decided where its interval "
+        "excludes one half; p is two-sided, against one half."
+    )
+
+
+def _ties(criteria: list[Json], options: Json) -> str:
+    allowed = _ties_allowed(criteria)
+    if not allowed:
+        return "Raters had to choose a side: no answer could be a tie."
+    titles = ", ".join(f"“{title_of(key)}”" for key in allowed)
+    under = "every criterion" if len(allowed) == len(criteria) else titles
+    read = "are left out" if options["ties"] == "drop" else "count as half a win for each side"
+    return f"“No preference” was an answer under {under}. Ties {read}."
+
+
+def _ties_allowed(criteria: list[Json]) -> list[str]:
+    return [c["key"] for c in criteria if c["tie_policy"] == Criterion.TiePolicy.ALLOWED]
+
+
+def _ballots(design: Json, names: Names) -> str:
+    pairs = (
+        "every two systems were compared"
+        if design["pairing"] == "ALL"
+        else f"every system was compared with {names[design['baseline']]}"
+    )
+    return (
+        f"On each prompt {pairs}, with {counted(design['votes_per_comparison'], 'vote')} planned "
+        "for each comparison and criterion. Sides were drawn beforehand and counterbalanced: "
+        "within a comparison, and within a pair of systems, each system stood on the left as "
+        "often as on the right, to within one. No rater saw a comparison twice for one criterion, "
+        "and none saw the name of a system. Criteria came in blocks, in an order counterbalanced "
+        f"over raters. Images were shown at {counted(design['display_size'], 'pixel')}"
+        f"{_enlarged(design)}."
+    )
+
+
+def _enlarged(design: Json) -> str:
+    upscaler = design["upscaler"]
+    return f", enlarged where they are smaller ({upscaler.lower()})" if upscaler else ""
+
+
+def _what_counts(counts: Json) -> str:
+    planned, given, used = (
+        f"{counts[n]:,}" for n in ("n_ballots", "n_votes_stored", "n_votes_counted")
+    )
+    others = " The others are kept, and not used." if given != used else ""
+    return (
+        "A vote counts when it is the rater's latest answer to a pair, was stored before the study "
+        "closed, fills a planned ballot, and neither its rater nor its prompt or comparison was "
+        f"taken out. Votes planned: {planned}; given: {given}; counted: {used}.{others}"
+    )

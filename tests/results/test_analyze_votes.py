@@ -1,0 +1,186 @@
+"""`manage.py analyze_votes`: a report on anybody's votes. No database: these tests have none."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+
+from evalsite.stats import pair_win_rates
+from tests.results.contract import check
+
+COLUMNS = "criterion,rater_id,prompt_id,system_a,system_b,winner"
+STRENGTH = {"ant": 0.0, "bee": 0.8, "cat": 1.6}
+
+
+def rows(n: int = 240, *, seed: int = 5) -> list[list[str]]:
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(n):
+        one, two = rng.choice(list(STRENGTH), size=2, replace=False)
+        wins = rng.random() < 1 / (1 + np.exp(STRENGTH[two] - STRENGTH[one]))
+        winner = "tie" if i % 10 == 0 else "ab"[1 - wins]
+        made.append(["q", f"r{i % 8}", f"p{i % 15}", one, two, winner])
+    return made
+
+
+def write(path: Path, made: list[list[str]], head: str = COLUMNS) -> Path:
+    path.write_text("\n".join([head, *(",".join(row) for row in made)]) + "\n")
+    return path
+
+
+def analyze(votes: Path, out: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """report.json as written, held against its schema, and what the terminal says."""
+    said = io.StringIO()
+    call_command("analyze_votes", str(votes), "--out", str(out), *options, stdout=said)
+    report = json.loads((out / "report.json").read_text())
+    check(report)
+    return report, said.getvalue()
+
+
+def test_votes_from_anywhere_become_a_whole_report(tmp_path):
+    votes = write(tmp_path / "votes.csv", rows())
+    report, said = analyze(votes, tmp_path / "out", "--a-is-left")
+    part = report["criteria"]["q"]
+    assert report["study"] is None
+    assert [(p["first"], p["second"]) for p in part["pairs"]] == [
+        ("ant", "bee"),
+        ("ant", "cat"),
+        ("bee", "cat"),
+    ]
+    ratings = {row["system"]: row["rating"] for row in part["systems"]}
+    assert ratings["ant"] < ratings["bee"] < ratings["cat"]
+    assert sum(ratings.values()) == pytest.approx(0, abs=1e-9)
+    assert part["davidson"]["abilities"].keys() == ratings.keys()
+    assert part["davidson"]["tie_parameter"] > 0
+    assert -1 <= part["agreement"]["low"] <= part["agreement"]["alpha"]
+    assert part["side"]["n"] == 240
+    better = {(c["first"], c["second"]): c["better"] for c in part["claims"]}
+    assert better["ant", "cat"] == "cat"
+    assert said.index("cat") < said.index("bee") < said.index("ant")
+    assert f"Written to {tmp_path / 'out'}" in said
+
+
+def test_the_folder_holds_tables_figures_and_a_page(tmp_path):
+    analyze(write(tmp_path / "votes.csv", rows()), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "claims.csv",
+        "pairs-q.svg",
+        "pairs.csv",
+        "ranking-q.svg",
+        "report.html",
+        "report.json",
+        "systems.csv",
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "votes.csv" in page
+    assert "Left out" not in page
+    assert "cat over ant" in (tmp_path / "out" / "pairs-q.svg").read_text()
+
+
+def test_a_pair_is_what_the_arithmetic_says_of_it(tmp_path):
+    made = rows()
+    report, _ = analyze(write(tmp_path / "v.csv", made), tmp_path / "out")
+    systems = sorted(STRENGTH)
+    outcome = {"a": 1.0, "b": 0.0, "tie": 0.5}
+    rates = pair_win_rates(
+        [systems.index(row[3]) for row in made],
+        [systems.index(row[4]) for row in made],
+        [outcome[row[5]] for row in made],
+        [row[1] for row in made],
+        [row[2] for row in made],
+    )
+    for pair in report["criteria"]["q"]["pairs"]:
+        rate = rates[systems.index(pair["first"]), systems.index(pair["second"])]
+        assert (pair["low"], pair["win_rate"], pair["high"]) == pytest.approx(
+            (rate.low, rate.win_rate, rate.high)
+        )
+
+
+def test_options_are_obeyed_and_written_down(tmp_path):
+    votes = write(tmp_path / "v.csv", [*rows(), ["other", "r1", "p1", "ant", "eel", "a"]])
+    plain, _ = analyze(votes, tmp_path / "plain")
+    report, _ = analyze(
+        votes, tmp_path / "out", "--fixed-prompts", "--ties", "drop", "--confidence", "0.9",
+        "--criterion", "q", "--seed", "3",
+    )  # fmt: skip
+    assert report["settings"]["options"] == {
+        "confidence": 0.9,
+        "fixed_prompts": True,
+        "ties": "drop",
+        "seed": 3,
+    }
+    assert list(plain["criteria"]) == ["other", "q"]
+    assert list(report["criteria"]) == ["q"]
+    assert [row["system"] for row in report["criteria"]["q"]["systems"]] == ["ant", "bee", "cat"]
+    pair = report["criteria"]["q"]["pairs"][0]
+    assert pair["estimand"] == "random rater, these prompts, decided votes"
+    assert pair["win_rate"] == pair["win_rate_decided"]
+    assert report["criteria"]["q"]["agreement"]["low"] != plain["criteria"]["q"]["agreement"]["low"]
+
+
+def test_the_same_votes_give_the_same_report_in_any_order_of_rows(tmp_path):
+    one, _ = analyze(write(tmp_path / "a.csv", rows()), tmp_path / "one")
+    two, _ = analyze(write(tmp_path / "b.csv", rows()[::-1]), tmp_path / "two")
+    first, second = one["criteria"]["q"], two["criteria"]["q"]
+    for name in ("pairs", "systems"):
+        for here, there in zip(first[name], second[name], strict=True):
+            assert here == {
+                key: pytest.approx(value, rel=1e-9, abs=1e-12)
+                if isinstance(value, float)
+                else value
+                for key, value in there.items()
+            }
+
+
+def test_without_sides_there_is_no_side_effect_and_the_terminal_says_so(tmp_path):
+    report, said = analyze(write(tmp_path / "v.csv", rows()), tmp_path / "out")
+    assert report["criteria"]["q"]["side"] is None
+    assert "Sides are not known" in said
+
+
+def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
+    bare = [row[3:] for row in rows()]
+    votes = write(tmp_path / "v.csv", bare, "model_a,model_b,winner")
+    report, said = analyze(votes, tmp_path / "out")
+    pair = report["criteria"]["overall"]["pairs"][0]
+    assert pair["warnings"][:2] == ["no rater labels", "no prompt labels"]
+    assert "do not say who gave them" in said
+
+
+def test_a_system_that_never_loses_is_not_estimable(tmp_path):
+    votes = [*rows(), *(["q", f"r{i}", f"p{i}", "dog", "ant", "a"] for i in range(6))]
+    report, _ = analyze(write(tmp_path / "v.csv", votes), tmp_path / "out")
+    dog = next(r for r in report["criteria"]["q"]["systems"] if r["system"] == "dog")
+    assert (dog["estimable"], dog["rating"], dog["win_rate"]) == (False, None, 1.0)
+
+
+def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
+    votes = write(tmp_path / "v.csv", [*rows(), ["q", "r", "p", "ant", "ant", "a"]])
+    with pytest.raises(CommandError, match=r"v\.csv: line 242: system_b: expected another"):
+        call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--confidence", "1.5"], "confidence must lie between 0 and 1"),
+        (["--criterion", "beauty"], "no votes on criterion beauty; found q"),
+    ],
+)
+def test_impossible_options_are_refused(tmp_path, options, reason):
+    votes = write(tmp_path / "v.csv", rows(20))
+    with pytest.raises(CommandError, match=reason):
+        call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"), *options)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    votes = write(tmp_path / "v.csv", rows(20))
+    with pytest.raises(CommandError, match=r"found thesis\.tex"):
+        call_command("analyze_votes", str(votes), "--out", str(tmp_path))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
