@@ -273,14 +273,15 @@ def _agreement(
     votes: Votes, criteria: Labels | None, decided: Truths, n_raters: int, rules: RaterRules
 ) -> Sign:
     for_first = (votes.outcomes == 1) == (votes.first < votes.second)
-    units = _units(votes, criteria)
+    units = units_of(votes, criteria)
     kept = Groups(units.codes[decided], units.sizes)
     return agreement_with_others(
         votes.raters[decided], for_first[decided], kept, n_raters, rules.least_spread
     )
 
 
-def _units(votes: Votes, criteria: Labels | None) -> Groups:
+def units_of(votes: Votes, criteria: Labels | None) -> Groups:
+    """The votes that are about the same: one criterion, prompt and pair."""
     units = shared_units(votes)
     if criteria is None or votes.n == 0:
         return units

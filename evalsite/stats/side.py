@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import expit, ndtr, stdtr
 
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats, group
 from evalsite.stats.connectivity import main_component
 from evalsite.stats.dimensions import FEW_RATERS
 from evalsite.stats.fit import Fit, fit_connected, side_is_estimable
-from evalsite.stats.intervals import check_confidence
+from evalsite.stats.intervals import check_confidence, quantile_of
 from evalsite.stats.tallies import count_table, kinds_of
 from evalsite.stats.variance import clustered_variance
 from evalsite.stats.votes import Votes
@@ -165,8 +165,7 @@ def _effect(
     low = high = se = df = p_value = None
     if logit is not None and spread is not None:
         se, df = math.sqrt(spread.variance), spread.df
-        level = (1 + confidence) / 2
-        reach = se * float(ndtri(level) if df is None else stdtrit(df, level))
+        reach = se * quantile_of(confidence, df)
         low, high = logit - reach, logit + reach
         distance = -abs(logit) / se
         p_value = 2 * float(ndtr(distance) if df is None else stdtr(df, distance))
