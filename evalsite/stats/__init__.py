@@ -36,6 +36,7 @@ from evalsite.stats.raters import (
     SelfConsistency,
     rater_diagnostics,
 )
+from evalsite.stats.reliability import rater_reliability
 from evalsite.stats.sequential import (
     LookInterval,
     anytime_interval,
@@ -108,6 +109,7 @@ __all__ = [
     "position_effect",
     "prompt_influence",
     "rater_diagnostics",
+    "rater_reliability",
     "slice_win_rates",
     "spending_boundaries",
     "superiority",
