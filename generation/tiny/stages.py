@@ -63,12 +63,15 @@ class Plan:
     turbo_steps: int = 1000
 
     def scaled(self, scale: float) -> "Plan":
-        """The same plan with every number of steps times `scale`, and at least 2."""
+        """The same plan with every number of steps times `scale`, and at least 2.
+
+        Below a tenth, the chunks and the teacher's batches shrink as well.
+        """
         less = {name: max(2, round(n * scale)) for name, n in asdict(self).items()}
-        less["chunk_scenes"] = min(
-            self.chunk_scenes, max(16, round(10 * scale * self.chunk_scenes))
-        )
-        return Plan(**less | {"teacher_batch": self.teacher_batch})
+        for name, least in (("chunk_scenes", 16), ("teacher_batch", 4)):
+            whole = getattr(self, name)
+            less[name] = min(whole, max(least, round(10 * scale * whole)))
+        return Plan(**less)
 
 
 @dataclass(frozen=True)
