@@ -226,6 +226,9 @@ ACCESS = {
     "studies/<slug:slug>/report.html": STAFF,
     "studies/<slug:slug>/votes.csv": STAFF,
     "studies/<slug:slug>/pairs.csv": STAFF,
+    "studies/<slug:slug>/systems.csv": STAFF,
+    "studies/<slug:slug>/claims.csv": STAFF,
+    "studies/<slug:slug>/slices.csv": STAFF,
 }
 
 

@@ -77,7 +77,8 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
     design = queries.load_design(study)
     record = queries.load_record(study)
     stored = queries.load_votes(study, design)
-    summary = summarise(design.keys, stored.votes, options)
+    votes = queries.with_prompts(stored.votes, record)
+    summary = summarise(design.keys, votes, options)
     votes_csv = tables.votes_csv(design, record, stored)
     data = report_of(
         summary,
@@ -162,12 +163,17 @@ def page_context(report: Report) -> Json:
     }
 
 
+def slices_csv(report: Report) -> bytes:
+    return tables.slices_csv(report.summary, simulated=report.simulated)
+
+
 DOCUMENTS: dict[str, tuple[str, Callable[[Report], bytes]]] = {
     "report.json": ("application/json", report_json),
     "votes.csv": ("text/csv; charset=utf-8", votes_csv),
     "pairs.csv": ("text/csv; charset=utf-8", pairs_csv),
     "systems.csv": ("text/csv; charset=utf-8", systems_csv),
     "claims.csv": ("text/csv; charset=utf-8", claims_csv),
+    "slices.csv": ("text/csv; charset=utf-8", slices_csv),
     "report.html": ("text/html; charset=utf-8", report_html),
 }
 

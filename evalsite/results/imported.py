@@ -10,12 +10,12 @@ from evalsite.results.documents import Report
 from evalsite.results.figures import figures
 from evalsite.results.presentation import Asked
 from evalsite.results.report import report_of
-from evalsite.results.summary import Design, Votes, summarise
-from evalsite.results.votes_file import Column, VotesFileError, VoteTable, read_votes
+from evalsite.results.summary import Column, Design, Votes, summarise
+from evalsite.results.votes_file import VotesFileError, VoteTable, read_votes
 from evalsite.stats import Options
 from evalsite.stats.clusters import UNLABELLED, Codes
 
-FILES = ("report.json", "pairs.csv", "systems.csv", "claims.csv", "report.html")
+FILES = ("report.json", "pairs.csv", "systems.csv", "claims.csv", "slices.csv", "report.html")
 
 
 def analyze(
@@ -54,6 +54,11 @@ def design_of(table: VoteTable) -> Design:
 
 def votes_of(table: VoteTable) -> Votes:
     """The rows as the arithmetic takes them; a column that is missing labels nothing."""
+    columns = {
+        "category": table.categories,
+        "challenge": table.challenges,
+        "rater_group": table.rater_groups,
+    }
     return Votes(
         criteria=table.criterion,
         first=table.first,
@@ -62,6 +67,8 @@ def votes_of(table: VoteTable) -> Votes:
         raters=_codes(table.raters, len(table)),
         prompts=_codes(table.prompts, len(table)),
         first_on_left=table.a_on_left,
+        prompt_names=table.prompts.names if table.prompts else (),
+        slices={name: column for name, column in columns.items() if column is not None},
     )
 
 

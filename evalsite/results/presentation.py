@@ -104,13 +104,23 @@ def criterion_parts(
 ) -> tuple[CriterionPart, ...]:
     ties = summary.options.ties
     return tuple(
-        _part(asked[criterion.key], criterion, standings(criterion, names, ties), names)
+        _part(
+            asked[criterion.key],
+            criterion,
+            standings(criterion, names, ties),
+            names,
+            summary.options.confidence,
+        )
         for criterion in summary.criteria
     )
 
 
 def _part(
-    asked: Asked, criterion: CriterionSummary, pairs: tuple[Standing, ...], names: Names
+    asked: Asked,
+    criterion: CriterionSummary,
+    pairs: tuple[Standing, ...],
+    names: Names,
+    confidence: float,
 ) -> CriterionPart:
     ties_allowed = asked.ties_allowed
     return CriterionPart(
@@ -123,7 +133,7 @@ def _part(
         notes=tuple(_notes(pairs)),
         ranks=tuple(_ranks(criterion, names)),
         claims=tuple(_firm_claims(criterion, names)),
-        facts=tuple(_facts(criterion)),
+        facts=(*_facts(criterion), *_slice_facts(criterion, names, 1 - confidence)),
     )
 
 
@@ -239,8 +249,8 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
         yield (
             "Agreement",
             f"Krippendorff's alpha {agreement.alpha:.2f} ({span}) over "
-            f"{counted(agreement.n_units, 'comparison')} seen twice or more: 1 where all agree, 0 where "
-            "votes agree no more than by chance. Pairs that are nearly even make it low.",
+            f"{counted(agreement.n_units, 'comparison')} seen twice or more: 1 where all agree, 0 "
+            "where votes agree no more than by chance. Pairs that are nearly even make it low.",
         )
     if side is not None and side.logit is not None and side.left_share is not None:
         span = _span(side.low, side.high, "{:+.2f}")
@@ -256,6 +266,26 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
             f"Two equal systems would tie in {wording.percent(nu / (2 + nu))}% of votes "
             "(Davidson's model).",
         )
+
+
+def _slice_facts(
+    criterion: CriterionSummary, names: Names, alpha: float
+) -> Iterator[tuple[str, str]]:
+    """Which pairs come out differently on different slices, after adjusting for all pairs."""
+    keys = [system.key for system in criterion.systems]
+    for name, slicing in criterion.slices:
+        found = [
+            f"{names[keys[test.first]]} over {names[keys[test.second]]}: "
+            + ", ".join(
+                f"{part.label} {_share(part.result.win_rate)}"
+                for part in slicing.win_rates
+                if (part.first, part.second) == (test.first, test.second) and part.result.n
+            )
+            for test in slicing.heterogeneity
+            if test.p_holm is not None and test.p_holm < alpha
+        ]
+        nothing = "No pair comes out differently, as far as these votes can tell."
+        yield f"By {name.replace('_', ' ')}", "; ".join(found) or nothing
 
 
 # What stands around the pairs: from the report alone.

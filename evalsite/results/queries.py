@@ -1,6 +1,6 @@
 """What the database says about a study, read in a stated number of queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from numpy.typing import NDArray
 
-from evalsite.results.summary import Design, Votes
+from evalsite.results.summary import Column, Design, Votes
+from evalsite.stats.clusters import UNLABELLED
 from evalsite.studies.models import Comparison, Criterion, Prompt, Study, System
 from evalsite.studies.queries import live
 from evalsite.studies.resolve import planned_pairs
@@ -161,6 +162,25 @@ def load_record(study: Study) -> Record:
             n_stored=Count("pk", filter=Q(take=1)), n_taken_back=Count("pk", filter=Q(take=2))
         ),
     )
+
+
+def with_prompts(votes: Votes, record: Record) -> Votes:
+    """The votes with what is known of their prompts: a name for each, and what to slice by."""
+    places = {prompt.pk: place for place, prompt in enumerate(record.prompts)}
+    rows = np.array([places[pk] for pk in votes.prompts.tolist()], dtype=np.intp)
+    slices = {
+        name: _texts([getattr(prompt, name) for prompt in record.prompts]).rows(rows)
+        for name in ("category", "challenge")
+    }
+    return replace(votes, prompt_names=record.prompt_labels, slices=slices)
+
+
+def _texts(texts: list[str]) -> Column:
+    """A column of text, in which an empty one is no label."""
+    names = sorted(set(texts) - {""})
+    place = {name: number for number, name in enumerate(names)}
+    codes = [place.get(text, UNLABELLED) for text in texts]
+    return Column(np.array(codes, dtype=np.intp), tuple(names))
 
 
 def _planned_ballots() -> QuerySet[Ballot]:

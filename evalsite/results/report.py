@@ -10,6 +10,7 @@ from evalsite.results.summary import (
     Summary,
     SystemSummary,
 )
+from evalsite.stats import Slicing
 
 # The first number rises when a field leaves or changes its meaning, the second when one is added.
 SCHEMA_VERSION = "1.1"
@@ -50,7 +51,36 @@ def _criterion_json(criterion: CriterionSummary, names: tuple[str, ...]) -> Json
         },
         "agreement": _plain(criterion.agreement),
         "side": _plain(criterion.side) if criterion.side is not None else None,
-        "claims": [claim_json(claim) for claim in criterion.claims],
+        "claims": [
+            {**claim_json(claim), "carrying": _carrying_json(claim)} for claim in criterion.claims
+        ],
+        "slices": {name: slicing_json(slicing, names) for name, slicing in criterion.slices},
+    }
+
+
+def _carrying_json(claim: ClaimSummary) -> list[Json]:
+    """The prompts that do most to a decided claim; rates are of the pair's first system."""
+    return [{**_plain(influence), "prompt": name} for name, influence in claim.carrying]
+
+
+def slicing_json(slicing: Slicing, names: tuple[str, ...]) -> Json:
+    """One slicing as it stands in report.json; its win rates are the rows of slices.csv."""
+    return {
+        "win_rates": [
+            {
+                "label": part.label,
+                "first": names[part.first],
+                "second": names[part.second],
+                **_plain(part.result),
+                "p_holm": part.p_holm,
+            }
+            for part in slicing.win_rates
+        ],
+        "heterogeneity": [
+            {**_plain(test), "first": names[test.first], "second": names[test.second]}
+            for test in slicing.heterogeneity
+        ],
+        "n_unlabelled": slicing.n_unlabelled,
     }
 
 

@@ -1,7 +1,7 @@
 """From votes in arrays to all numbers of a report. No database, no files, no rounding."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,17 @@ from evalsite.stats import (
     Options,
     OverallScore,
     PositionEffect,
+    PromptInfluence,
     Rating,
+    Slicing,
     WinRate,
     bradley_terry,
     davidson,
     fragility,
     overall_scores,
     position_effect,
+    prompt_influence,
+    slice_win_rates,
     superiority,
     vote_alpha,
     win_rates,
@@ -30,6 +34,8 @@ from evalsite.stats import Votes as CriterionVotes
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats
 
 Pair = tuple[int, int]
+Rows = slice | NDArray[np.bool_] | Codes
+CARRYING = 3  # prompts named for each claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,21 @@ class Design:
     criteria: tuple[str, ...]
     systems: tuple[str, ...]
     pairs: tuple[Pair, ...] | None  # None: nothing was planned, every pair with a vote counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A column of text as numbers: `names[codes[i]]` stands on row i; UNLABELLED where nothing."""
+
+    codes: Codes
+    names: tuple[str, ...]
+
+    def rows(self, kept: "Rows") -> "Column":
+        return Column(self.codes[kept], self.names)
+
+    def texts(self) -> NDArray[np.object_]:
+        """A text for each row, None where there is none."""
+        return np.array([*self.names, None], dtype=object)[self.codes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +73,8 @@ class Votes:
     raters: Codes
     prompts: Codes
     first_on_left: NDArray[np.bool_] | None  # as seen; None where nobody wrote it down
+    prompt_names: Mapping[int, str] | Sequence[str] = ()  # by number
+    slices: Mapping[str, "Column"] = field(default_factory=dict)  # what to slice by
 
     @property
     def n(self) -> int:
@@ -84,6 +107,7 @@ class ClaimSummary:
     second: str
     claim: Claim
     fragility: Fragility | None  # of what is decided
+    carrying: tuple[tuple[str, PromptInfluence], ...]  # the prompts that do most to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,7 @@ class CriterionSummary:
     agreement: Agreement
     side: PositionEffect | None  # None where nobody wrote down the sides
     claims: tuple[ClaimSummary, ...]
+    slices: tuple[tuple[str, Slicing], ...]  # by category, by challenge, ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +140,7 @@ class Summary:
 def summarise(design: Design, votes: Votes, options: Options, *, seed: int = 0) -> Summary:
     """All statistics of every criterion; claims are adjusted over the whole table of them."""
     parts = [_of_criterion(design, votes, index) for index in range(len(design.criteria))]
-    rates = [win_rates(own, pairs=design.pairs, options=options) for own, _ in parts]
+    rates = [win_rates(part.votes, pairs=design.pairs, options=options) for part in parts]
     table = {
         (key, pair): rate
         for key, found in zip(design.criteria, rates, strict=True)
@@ -124,50 +149,59 @@ def summarise(design: Design, votes: Votes, options: Options, *, seed: int = 0) 
     claims: dict[str, list[Claim]] = {key: [] for key in design.criteria}
     for claim in superiority(table, alpha=1 - options.confidence):
         claims[claim.criterion].append(claim)
+    empty = Summary(design, options, seed)
     criteria = (
-        _summarise(design, key, *part, found, claims[key], options, seed)
+        _summarise(key, part, found, claims[key], empty)
         for key, part, found in zip(design.criteria, parts, rates, strict=True)
     )
-    return Summary(design, options, seed, tuple(criteria))
+    return replace(empty, criteria=tuple(criteria))
 
 
-def _of_criterion(
-    design: Design, votes: Votes, index: int
-) -> tuple[CriterionVotes, NDArray[np.bool_] | None]:
-    """The votes of one criterion, and which of them showed the first system on the left."""
-    rows: slice | NDArray[np.bool_] = votes.criteria == index
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """The votes of one criterion."""
+
+    votes: CriterionVotes
+    first_on_left: NDArray[np.bool_] | None
+    prompt_names: Mapping[int, str] | Sequence[str]
+    slices: Mapping[str, Column]
+
+
+def _of_criterion(design: Design, votes: Votes, index: int) -> _Part:
+    rows: Rows = votes.criteria == index
     if len(design.criteria) == 1:
         rows = slice(None)  # all of them: no copies
-    own = CriterionVotes(
-        first=votes.first[rows],
-        second=votes.second[rows],
-        outcomes=votes.outcomes[rows],
-        raters=votes.raters[rows],
-        prompts=votes.prompts[rows],
-        n_systems=len(design.systems),
+    return _Part(
+        CriterionVotes(
+            first=votes.first[rows],
+            second=votes.second[rows],
+            outcomes=votes.outcomes[rows],
+            raters=votes.raters[rows],
+            prompts=votes.prompts[rows],
+            n_systems=len(design.systems),
+        ),
+        None if votes.first_on_left is None else votes.first_on_left[rows],
+        votes.prompt_names,
+        {name: column.rows(rows) for name, column in votes.slices.items()},
     )
-    return own, None if votes.first_on_left is None else votes.first_on_left[rows]
 
 
 def _summarise(
-    design: Design,
     key: str,
-    votes: CriterionVotes,
-    first_on_left: NDArray[np.bool_] | None,
+    part: _Part,
     rates: Mapping[Pair, WinRate],
     claims: list[Claim],
-    options: Options,
-    seed: int,
+    summary: Summary,
 ) -> CriterionSummary:
-    names = design.systems
+    votes, options, names = part.votes, summary.options, summary.design.systems
     confidence, fixed_prompts = options.confidence, options.fixed_prompts
     ranking = bradley_terry(votes, confidence=confidence, fixed_prompts=fixed_prompts)
     scores = overall_scores(
         votes, confidence=confidence, fixed_prompts=fixed_prompts, ties=options.ties
     )
     side = None
-    if first_on_left is not None:
-        side = position_effect(votes, first_on_left, confidence=confidence)
+    if part.first_on_left is not None:
+        side = position_effect(votes, part.first_on_left, confidence=confidence)
     return CriterionSummary(
         key=key,
         n_votes=votes.n,
@@ -178,31 +212,59 @@ def _summarise(
         systems=tuple(map(SystemSummary, names, scores, ranking.ratings)),
         ranking=ranking,
         davidson=davidson(votes),
-        agreement=vote_alpha(votes, rng=seed, confidence=confidence),
+        agreement=vote_alpha(votes, rng=summary.seed, confidence=confidence),
         side=side,
-        claims=tuple(_claim(names, votes, claim, rates, options) for claim in claims),
+        claims=tuple(_claim(names, part, claim, rates, options) for claim in claims),
+        slices=tuple(_slices(part, list(rates), summary)),
     )
 
 
 def _claim(
     names: tuple[str, ...],
-    votes: CriterionVotes,
+    part: _Part,
     claim: Claim,
     rates: Mapping[Pair, WinRate],
     options: Options,
 ) -> ClaimSummary:
-    undoing = None
-    if claim.decided:
-        known = [rate.design_effect for rate in rates.values() if rate.design_effect is not None]
-        undoing = fragility(
-            votes,
-            (claim.first, claim.second),
-            level=claim.level,
-            fixed_prompts=options.fixed_prompts,
-            ties=options.ties,
-            typical_design_effect=float(np.median(known)) if known else None,
-        )
-    return ClaimSummary(names[claim.first], names[claim.second], claim, undoing)
+    first, second = names[claim.first], names[claim.second]
+    if not claim.decided:
+        return ClaimSummary(first, second, claim, None, ())
+    known = [rate.design_effect for rate in rates.values() if rate.design_effect is not None]
+    pair = (claim.first, claim.second)
+    undoing = fragility(
+        part.votes,
+        pair,
+        level=claim.level,
+        fixed_prompts=options.fixed_prompts,
+        ties=options.ties,
+        typical_design_effect=float(np.median(known)) if known else None,
+    )
+    carrying: tuple[tuple[str, PromptInfluence], ...] = ()
+    if part.prompt_names:
+        found = prompt_influence(part.votes, pair, top=CARRYING, options=options)
+        carrying = tuple((_prompt_name(part, one.prompt), one) for one in found)
+    return ClaimSummary(first, second, claim, undoing, carrying)
+
+
+def _prompt_name(part: _Part, number: int) -> str:
+    return "none" if number == UNLABELLED else part.prompt_names[number]
+
+
+def _slices(part: _Part, pairs: list[Pair], summary: Summary) -> Iterator[tuple[str, Slicing]]:
+    """A slicing for every column that tells two slices or more apart."""
+    for name, column in part.slices.items():
+        if _n_labels(column.codes) > 1:
+            try:
+                found = slice_win_rates(
+                    part.votes,
+                    column.texts(),
+                    rng=summary.seed,
+                    pairs=pairs,
+                    options=summary.options,
+                )
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            yield name, found
 
 
 def _n_labels(codes: Codes) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from evalsite.results.queries import Record, StoredVotes, StudyDesign, outcome_of_first
-from evalsite.results.report import Json, claim_json, pair_json, system_json
+from evalsite.results.report import Json, claim_json, pair_json, slicing_json, system_json
 from evalsite.results.summary import Summary
 
 Cell = str | int | float | bool | None
@@ -92,6 +92,17 @@ def claims_csv(summary: Summary, *, simulated: bool) -> bytes:
     return _table(
         [(c.key, claim_json(claim)) for c in summary.criteria for claim in c.claims], simulated
     )
+
+
+def slices_csv(summary: Summary, *, simulated: bool) -> bytes:
+    """One line a slice, pair and criterion: the slices of report.json as a table."""
+    rows = [
+        (c.key, {"slicing": name, **row})
+        for c in summary.criteria
+        for name, slicing in c.slices
+        for row in slicing_json(slicing, summary.design.systems)["win_rates"]
+    ]
+    return _table(rows, simulated)
 
 
 def _table(rows: Sequence[tuple[str, Json]], simulated: bool) -> bytes:

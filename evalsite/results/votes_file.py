@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from evalsite.results.summary import Column
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats
 
 SHOWN_PROBLEMS = 20
@@ -34,7 +35,7 @@ COLUMNS = {
 }
 REQUIRED = ("system_a", "system_b", "winner")
 DEFAULT_CRITERION = "overall"
-NO_LABEL = "none"
+NO_LABELS = {"none", ""}
 WINNERS = {
     **dict.fromkeys(("a", "model_a", "system_a"), 1.0),
     **dict.fromkeys(("b", "model_b", "system_b"), 0.0),
@@ -55,17 +56,6 @@ class VotesFileError(ValueError):
         self.problems = list(problems)
         more = [f"... and {n_more} more"] if n_more else []
         super().__init__("\n".join([*self.problems, *more]))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """A column of text as numbers: `names[codes[i]]` stands on row i, names in sorted order.
-
-    A rater or a prompt that is called `none` has the code UNLABELLED.
-    """
-
-    codes: Codes
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +102,7 @@ class VoteTable:
 
 
 def _of_rows(column: Column | None, rows: NDArray[np.bool_]) -> Column | None:
-    return None if column is None else Column(column.codes[rows], column.names)
+    return None if column is None else column.rows(rows)
 
 
 def read_votes(path: Path, *, a_is_left: bool = False) -> tuple[VoteTable, str]:
@@ -275,9 +265,9 @@ def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) 
         raters=_labels(columns.get("rater_id")),
         prompts=_labels(columns.get("prompt_id")),
         a_on_left=np.ones(len(frame), dtype=bool) if a_is_left else _as_sides(sides),
-        categories=columns.get("category"),
-        challenges=columns.get("challenge"),
-        rater_groups=columns.get("rater_group"),
+        categories=_labels(columns.get("category")),
+        challenges=_labels(columns.get("challenge")),
+        rater_groups=_labels(columns.get("rater_group")),
         unused=tuple(name for name in frame.columns if name not in theirs.values()),
     )
 
@@ -311,12 +301,12 @@ def number(column: pl.Series) -> Column:
 
 
 def _labels(column: Column | None) -> Column | None:
-    """The word `none` is no label: -1, as everywhere in the arithmetic."""
-    if column is None or NO_LABEL not in column.names:
+    """The word `none` is no label, nor is nothing at all: UNLABELLED."""
+    if column is None or not NO_LABELS & set(column.names):
         return column
-    codes = column.codes.copy()
-    codes[codes == column.names.index(NO_LABEL)] = UNLABELLED
-    return Column(codes, column.names)
+    codes = np.arange(len(column.names))
+    codes[[name in NO_LABELS for name in column.names]] = UNLABELLED
+    return Column(codes[column.codes], column.names)
 
 
 def _merge(one: Column, two: Column) -> tuple[Codes, Codes, tuple[str, ...]]:

@@ -73,6 +73,7 @@ def test_the_folder_holds_tables_figures_and_a_page(tmp_path):
         "ranking-q.svg",
         "report.html",
         "report.json",
+        "slices.csv",
         "systems.csv",
     ]
     page = (tmp_path / "out" / "report.html").read_text()
@@ -134,6 +135,35 @@ def test_the_same_votes_give_the_same_report_in_any_order_of_rows(tmp_path):
                 else value
                 for key, value in there.items()
             }
+
+
+def test_votes_are_cut_by_category_and_the_difference_is_found(tmp_path):
+    cut = [[*row, ["warm", "cold", "none"][int(row[2][1:]) % 3]] for row in rows(600)]
+    for row in cut:  # on cold prompts the ant wins
+        if row[6] == "cold" and "ant" in row[3:5]:
+            row[5] = "a" if row[3] == "ant" else "b"
+    votes = write(tmp_path / "v.csv", cut, COLUMNS + ",category")
+    report, _ = analyze(votes, tmp_path / "out")
+    slicing = report["criteria"]["q"]["slices"]["category"]
+    assert slicing["n_unlabelled"] == sum(row[6] == "none" for row in cut)
+    shares = {
+        row["label"]: row["win_rate"]
+        for row in slicing["win_rates"]
+        if (row["first"], row["second"]) == ("ant", "cat")
+    }
+    assert shares["cold"] == 1.0 > shares["warm"]
+    assert {t["second"] for t in slicing["heterogeneity"] if t["p_holm"] < 0.05} == {"bee", "cat"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "By category" in page
+    assert "ant over cat: " in page
+    assert "cold 100%" in page
+
+
+def test_a_category_that_is_no_property_of_the_prompt_is_refused(tmp_path):
+    cut = [[*row, "ab"[i % 7 % 2]] for i, row in enumerate(rows(60))]
+    votes = write(tmp_path / "v.csv", cut, COLUMNS + ",category")
+    with pytest.raises(CommandError, match="category: "):
+        call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"))
 
 
 def test_without_sides_there_is_no_side_effect_and_the_terminal_says_so(tmp_path):
