@@ -77,8 +77,7 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
     design = queries.load_design(study)
     record = queries.load_record(study)
     stored = queries.load_votes(study, design)
-    votes = queries.with_prompts(stored.votes, record)
-    summary = summarise(design.keys, votes, options)
+    summary = summarise(design.keys, queries.describe(stored, record), options)
     votes_csv = tables.votes_csv(design, record, stored)
     data = report_of(
         summary,
@@ -158,6 +157,7 @@ def page_context(report: Report) -> Json:
         "parts": presentation.criterion_parts(report.asked, names, report.summary),
         "ticks": charts.TICKS,
         "methods": methods(report.data, names),
+        "raters": presentation.flagged_raters(report.data),
         "left_out": presentation.left_out(report.data, names) if in_study else (),
         "systems": presentation.system_lines(report.data, names) if in_study else (),
     }

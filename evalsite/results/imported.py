@@ -68,6 +68,7 @@ def votes_of(table: VoteTable) -> Votes:
         prompts=_codes(table.prompts, len(table)),
         first_on_left=table.a_on_left,
         prompt_names=table.prompts.names if table.prompts else (),
+        rater_names=table.raters.names if table.raters else (),
         slices={name: column for name, column in columns.items() if column is not None},
     )
 

@@ -313,6 +313,15 @@ def _imported_tiles(report: Json) -> Iterator[Tile]:
     yield Tile("Systems", f"{max(len(criterion['systems']) for criterion in criteria):,}")
 
 
+def flagged_raters(report: Json) -> tuple[str, ...]:
+    """Raters with a sign that they did not look, a line each."""
+    return tuple(
+        f"{rater['rater']}: {', '.join(rater['flags'])}, {counted(rater['n'], 'vote')}"
+        for rater in report["raters"]
+        if rater["flags"]
+    )
+
+
 def system_lines(report: Json, names: Names) -> tuple[SystemLine, ...]:
     return tuple(_system_line(system, names) for system in report["study"]["design"]["systems"])
 

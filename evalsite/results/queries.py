@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce
 from numpy.typing import NDArray
 
 from evalsite.results.summary import Column, Design, Votes
-from evalsite.stats.clusters import UNLABELLED
+from evalsite.stats.clusters import UNLABELLED, Codes
 from evalsite.studies.models import Comparison, Criterion, Prompt, Study, System
 from evalsite.studies.queries import live
 from evalsite.studies.resolve import planned_pairs
@@ -164,15 +164,29 @@ def load_record(study: Study) -> Record:
     )
 
 
-def with_prompts(votes: Votes, record: Record) -> Votes:
-    """The votes with what is known of their prompts: a name for each, and what to slice by."""
-    places = {prompt.pk: place for place, prompt in enumerate(record.prompts)}
-    rows = np.array([places[pk] for pk in votes.prompts.tolist()], dtype=np.intp)
+def describe(stored: StoredVotes, record: Record) -> Votes:
+    """The votes as the arithmetic takes them: raters and prompts by their place in the record,
+    with a name for each, and the texts of prompts to slice by."""
+    prompts = _places(stored.votes.prompts, record.prompts)
     slices = {
-        name: _texts([getattr(prompt, name) for prompt in record.prompts]).rows(rows)
+        name: _texts([getattr(prompt, name) for prompt in record.prompts]).rows(prompts)
         for name in ("category", "challenge")
     }
-    return replace(votes, prompt_names=record.prompt_labels, slices=slices)
+    return replace(
+        stored.votes,
+        raters=_places(stored.votes.raters, record.raters),
+        prompts=prompts,
+        prompt_names=tuple(record.prompt_labels.values()),
+        rater_names=tuple(record.rater_labels.values()),
+        response_ms=stored.response_ms,
+        slices=slices,
+    )
+
+
+def _places(ids: Codes, rows: tuple[Any, ...]) -> Codes:
+    """Each id as the place of its row."""
+    places = {row.pk: place for place, row in enumerate(rows)}
+    return np.array([places[pk] for pk in ids.tolist()], dtype=np.intp)
 
 
 def _texts(texts: list[str]) -> Column:

@@ -1,6 +1,7 @@
 """report.json as a dict: the contract that report.schema.json and docs/report.md describe."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from evalsite.results.summary import (
@@ -32,7 +33,15 @@ def report_of(summary: Summary, *, study: Json | None, provenance: Json) -> Json
             criterion.key: _criterion_json(criterion, summary.design.systems)
             for criterion in summary.criteria
         },
+        "raters": list(_raters_json(summary)),
     }
+
+
+def _raters_json(summary: Summary) -> Iterator[Json]:
+    """What each rater did, where it is known who voted and what stood on which side."""
+    for profile in summary.raters.profiles if summary.raters else ():
+        if profile.n:
+            yield {**_plain(profile), "rater": summary.rater_names[profile.rater]}
 
 
 def _criterion_json(criterion: CriterionSummary, names: tuple[str, ...]) -> Json:

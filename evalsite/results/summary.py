@@ -16,6 +16,7 @@ from evalsite.stats import (
     OverallScore,
     PositionEffect,
     PromptInfluence,
+    RaterDiagnostics,
     Rating,
     Slicing,
     WinRate,
@@ -25,6 +26,7 @@ from evalsite.stats import (
     overall_scores,
     position_effect,
     prompt_influence,
+    rater_diagnostics,
     slice_win_rates,
     superiority,
     vote_alpha,
@@ -73,7 +75,9 @@ class Votes:
     raters: Codes
     prompts: Codes
     first_on_left: NDArray[np.bool_] | None  # as seen; None where nobody wrote it down
-    prompt_names: Mapping[int, str] | Sequence[str] = ()  # by number
+    prompt_names: Sequence[str] = ()  # by number
+    rater_names: Sequence[str] = ()
+    response_ms: NDArray[np.int64] | None = None
     slices: Mapping[str, "Column"] = field(default_factory=dict)  # what to slice by
 
     @property
@@ -134,7 +138,9 @@ class Summary:
     design: Design
     options: Options
     seed: int  # of the resampling behind the interval of agreement
-    criteria: tuple[CriterionSummary, ...] = field(default=())
+    criteria: tuple[CriterionSummary, ...] = ()
+    rater_names: Sequence[str] = ()
+    raters: RaterDiagnostics | None = None  # None where sides or raters are not known
 
 
 def summarise(design: Design, votes: Votes, options: Options, *, seed: int = 0) -> Summary:
@@ -154,7 +160,29 @@ def summarise(design: Design, votes: Votes, options: Options, *, seed: int = 0) 
         _summarise(key, part, found, claims[key], empty)
         for key, part, found in zip(design.criteria, parts, rates, strict=True)
     )
-    return replace(empty, criteria=tuple(criteria))
+    return replace(
+        empty,
+        criteria=tuple(criteria),
+        rater_names=votes.rater_names,
+        raters=_diagnose(design, votes),
+    )
+
+
+def _diagnose(design: Design, votes: Votes) -> RaterDiagnostics | None:
+    """What each rater did, over all criteria together. Flags change no number."""
+    if votes.first_on_left is None or not votes.rater_names or not votes.n:
+        return None
+    together = CriterionVotes(
+        votes.first,
+        votes.second,
+        votes.outcomes,
+        votes.raters,
+        votes.prompts,
+        len(design.systems),
+    )
+    return rater_diagnostics(
+        together, votes.first_on_left, criteria=votes.criteria, response_ms=votes.response_ms
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +191,7 @@ class _Part:
 
     votes: CriterionVotes
     first_on_left: NDArray[np.bool_] | None
-    prompt_names: Mapping[int, str] | Sequence[str]
+    prompt_names: Sequence[str]
     slices: Mapping[str, Column]
 
 

@@ -166,6 +166,24 @@ def test_a_category_that_is_no_property_of_the_prompt_is_refused(tmp_path):
         call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"))
 
 
+def test_a_rater_who_always_takes_the_left_is_named_and_changes_no_number(tmp_path):
+    made = [[*row, "ab"[i % 3 == 0]] for i, row in enumerate(rows(600))]
+    for i, row in enumerate(made):
+        if i % 8 == 5:
+            row[5] = row[6]
+    head = COLUMNS + ",left"
+    report, _ = analyze(write(tmp_path / "v.csv", made, head), tmp_path / "out")
+    assert [r["rater"] for r in report["raters"]] == [f"r{i}" for i in range(8)]
+    flagged = {r["rater"]: r["flags"] for r in report["raters"] if r["flags"]}
+    assert list(flagged) == ["r5"]
+    assert "one-sided" in flagged["r5"]
+    assert "r5: one-sided" in (tmp_path / "out" / "report.html").read_text()
+    unsided = [row[:6] for row in made]
+    plain, _ = analyze(write(tmp_path / "w.csv", unsided), tmp_path / "plain")
+    assert plain["raters"] == []
+    assert plain["criteria"]["q"]["pairs"] == report["criteria"]["q"]["pairs"]
+
+
 def test_without_sides_there_is_no_side_effect_and_the_terminal_says_so(tmp_path):
     report, said = analyze(write(tmp_path / "v.csv", rows()), tmp_path / "out")
     assert report["criteria"]["q"]["side"] is None
