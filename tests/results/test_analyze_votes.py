@@ -167,7 +167,8 @@ def test_a_category_that_is_no_property_of_the_prompt_is_refused(tmp_path):
 
 
 def test_a_rater_who_always_takes_the_left_is_named_and_changes_no_number(tmp_path):
-    made = [[*row, "ab"[i % 3 == 0]] for i, row in enumerate(rows(600))]
+    sides = np.random.default_rng(1).choice(["a", "b"], size=600)
+    made = [[*row, side] for row, side in zip(rows(600), sides, strict=True)]
     for i, row in enumerate(made):
         if i % 8 == 5:
             row[5] = row[6]
