@@ -12,7 +12,7 @@ import pytest
 from django.core.files.base import ContentFile
 from PIL import ExifTags
 from PIL import Image as Picture
-from playwright.sync_api import Browser, Page, Response, Route, expect
+from playwright.sync_api import Browser, Page, Request, Response, Route, expect
 
 from evalsite.studies.models import Criterion, Entry, Study, System
 from evalsite.voting import services
@@ -54,6 +54,8 @@ def secrets_of(study: Study) -> set[str]:
     return found
 
 
+# What the script asks for, and what is loaded only after the page is.
+ON_THE_WAY = re.compile(r"/(vote|flag|ahead|icon\.svg)$")
 # Six pairs, one of them answered twice, one flagged.
 ACTS = ("?", "ArrowLeft", "Backspace", "ArrowRight", "ArrowDown", "flag", *["ArrowLeft"] * 3)
 
@@ -67,18 +69,25 @@ class Trail:
         self.n_pictures = 0
         self._written: list[bytes] = []
         self._waiting: list[Response] = []
+        self._under_way: set[Request] = set()
+        page.clock.install()  # so that the half second before an answer need not be waited for
+        page.on("request", lambda request: self._under_way.add(request))
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, lambda request: self._under_way.discard(request))
         page.on("response", lambda response: self._waiting.append(response))
-        page.route(re.compile("/(vote|flag|ahead)$"), self._pass_on)
+        page.route(ON_THE_WAY, self._pass_on)
 
     def _pass_on(self, route: Route) -> None:
-        """Answers to the script may come just before the page moves on: read them on the way."""
+        """What may come just before the page moves on is read on the way."""
         reply = route.fetch()
         self._written.append(reply.body())
         route.fulfill(response=reply)
 
     def write_down(self) -> None:
         """To be called before the page moves on: bodies are forgotten then."""
-        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_load_state()
+        while self._under_way:
+            self.page.wait_for_timeout(10)
         while self._waiting:
             self._note_response(self._waiting.pop(0))
         kept = "[{...localStorage}, {...sessionStorage}, document.cookie, document.title]"
@@ -90,7 +99,7 @@ class Trail:
         self._note(response.status, response.status_text, response.all_headers())
         self.hosts.add(re.sub(r"^(\w+://[^/]+).*", r"\1", request.url))
         self.n_pictures += request.resource_type == "image" and "/b/" in request.url
-        if response.status != 302 and request.resource_type != "fetch":
+        if response.status != 302 and not ON_THE_WAY.search(request.url):
             self._written.append(response.body())
 
     def _note(self, *facts: Any) -> None:
@@ -112,7 +121,7 @@ def walk(page: Page, site: Any, study: Study) -> Trail:
     page.get_by_role("link", name="Show the first pair").click()
     for act in ACTS:
         expect(page.locator(".pair:not(.pending)")).to_be_visible()
-        page.wait_for_timeout(450)
+        page.clock.fast_forward(450)
         trail.write_down()
         if act == "flag":
             page.get_by_text("I cannot judge this pair").click()
