@@ -25,6 +25,12 @@ def django_db_modify_db_settings() -> None:
         database["TEST"]["NAME"] = f"test_{worker}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> None:
+    """The site's own hasher takes half a second on purpose, and no test is about it."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's own Chromium, driven by playwright."""
