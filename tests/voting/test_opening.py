@@ -36,7 +36,7 @@ def test_opening_freezes_the_design():
 def test_an_open_study_does_not_open_twice():
     study = world.open_study()
     n_ballots = Ballot.objects.count()
-    with pytest.raises(services.StudyNotOpen, match="expected DRAFT or PAUSED"):
+    with pytest.raises(services.StudyNotOpen, match="expected: draft or paused"):
         services.open_study(study=study, at=NOON)
     assert Ballot.objects.count() == n_ballots
 
