@@ -1,0 +1,303 @@
+import csv
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.polynomial.hermite_e import hermegauss
+from scipy.optimize import brentq
+from scipy.special import expit
+from scipy.stats import binom, norm
+from scipy.stats import t as student
+
+from evalsite.stats import (
+    Correlations,
+    Design,
+    HalfWidth,
+    OutOfReach,
+    Power,
+    check_votes,
+    clustered_interval,
+    design_effect,
+    fewest,
+    intraclass_correlations,
+    power,
+    precision,
+    rater_floor,
+    smallest_difference,
+    wilson_interval,
+)
+from tests.stats.simulated import draw_votes
+
+ALIKE = Correlations(rater=0.1, prompt=0.2)
+APART = Correlations(rater=0, prompt=0)
+
+
+def test_a_design_effect_by_hand():
+    # Raters give 2, 2 and 4 of 8 votes, prompts get 4 each: m = 24/8 and 32/8.
+    assert design_effect([2, 2, 4], [4, 4], ALIKE) == pytest.approx(1 + 2 * 0.1 + 3 * 0.2)
+    assert design_effect([1] * 8, [1] * 8, ALIKE) == 1
+
+
+def test_a_design_effect_is_the_variance_written_with_matrices():
+    rng = np.random.default_rng(1)
+    raters, prompts = rng.integers(0, 7, 60), rng.integers(0, 9, 60)
+    of_rater, of_prompt = np.eye(7)[raters], np.eye(9)[prompts]
+    covariance = 0.1 * of_rater @ of_rater.T + 0.2 * of_prompt @ of_prompt.T + 0.7 * np.eye(60)
+    sizes = np.bincount(raters), np.bincount(prompts)
+    assert design_effect(*sizes, ALIKE) == pytest.approx(covariance.sum() / 60)
+
+
+def test_precision_by_hand():
+    # All of 10 raters vote on all of 20 prompts: m = 20 and 10, deff 1 + 1.9 + 1.8, df = 9.
+    found = precision(Design(10, 20, 10), correlations=ALIKE)
+    assert (found.votes, found.design_effect, found.df) == (200, pytest.approx(4.7), 9)
+    assert found.n_eff == pytest.approx(200 / 4.7)
+    x = student.ppf(0.975, 9) ** 2 / found.n_eff
+    assert found.half_width == pytest.approx(0.5 * math.sqrt(x / (1 + x)))
+    assert (found.low + found.high) / 2 == pytest.approx(0.5)
+
+
+def test_chance_makes_loads_differ():
+    # Three of ten raters on each of 20 prompts, drawn: a load is binomial with mean 6 and
+    # variance 20 * .3 * .7 = 4.2, so m_R = 6 + 4.2 / 6.
+    found = precision(Design(10, 20, 3), correlations=ALIKE)
+    assert found.design_effect == pytest.approx(1 + 5.7 * 0.1 + 2 * 0.2)
+    assert 7 < found.df < 9
+    more = precision(Design(10, 20, 3, load_spread=1.0), correlations=ALIKE)
+    assert more.design_effect == pytest.approx(1 + 11.7 * 0.1 + 2 * 0.2)
+    assert 2 < more.df < 6
+
+
+def test_fixed_prompts_leave_the_raters():
+    # deff = 1 + 4 * .1, df = 9 of the raters though there are but five prompts.
+    found = precision(Design(10, 5, 10, fixed_prompts=True), correlations=ALIKE)
+    assert (found.design_effect, found.df) == (pytest.approx(1.4), 9)
+
+
+def test_votes_that_share_nobody_are_independent():
+    # statsmodels 0.15.0: samplesize_confint_proportion(.5, .05) gives 384.1459 for Wald's
+    # interval; Wilson's needs z^2 = 3.8415 fewer at one half.
+    found = fewest("prompts", Design(10_000, 1, 1), HalfWidth(0.05))
+    assert (found.prompts, found.votes) == (381, 381)
+    assert precision(found).df is None
+    alone = wilson_interval(found.votes / 2, found.votes)
+    assert precision(found).half_width == pytest.approx((alone.high - alone.low) / 2)
+
+
+@pytest.mark.parametrize(("votes", "rate"), [(100, 0.6), (200, 0.6), (400, 0.45), (60, 0.8)])
+def test_power_of_independent_votes_agrees_with_the_binomial_distribution(votes, rate):
+    # Exact, not simulated: the mass of the counts whose interval excludes one half.
+    intervals = [wilson_interval(k, votes) for k in range(votes + 1)]
+    decided = [not i.low <= 0.5 <= i.high for i in intervals]
+    exact = binom.pmf(np.arange(votes + 1), votes, rate)[decided].sum()
+    assert power(Design(votes, votes, 1), rate) == pytest.approx(exact, abs=0.03)
+
+
+@pytest.mark.parametrize("design", [Design(10, 100, 3), Design(30, 100, 3), Design(200, 900, 3)])
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_without_a_difference_the_power_is_the_error(design, confidence):
+    found = power(design, 0.5, confidence=confidence)
+    assert found == pytest.approx(1 - confidence, rel=0.06)
+
+
+def test_power_grows_with_the_difference():
+    for design in (Design(4, 50, 2), Design(10, 100, 3), Design(60, 20, 6)):
+        found = [power(design, rate) for rate in np.linspace(0.5, 0.999, 50)]
+        assert (np.diff(found) >= 0).all()
+        assert found[-1] > 0.99
+
+
+def correlation(rate, own_sd, other_sd):
+    """Of votes that share a taste with the logit standard deviation `own_sd`."""
+    nodes, weights = hermegauss(60)
+    weights = weights / weights.sum()
+    both = math.hypot(own_sd, other_sd)
+    centre = brentq(lambda c: weights @ expit(c + both * nodes) - rate, -20, 20)
+    given = expit(centre + own_sd * nodes[:, None] + other_sd * nodes) @ weights
+    return float(weights @ (given - rate) ** 2 / (rate * (1 - rate)))
+
+
+STUDIES = 2000
+
+
+@pytest.mark.parametrize(
+    ("raters", "prompts", "votes", "rate", "sd", "prompt_sd"),
+    [(10, 100, 3, 0.7, 1.0, 1.0), (30, 60, 3, 0.62, 0.7, 0.4), (40, 25, 5, 0.65, 0.6, 1.0)],
+)
+def test_promised_power_is_the_power_of_simulated_studies(
+    raters, prompts, votes, rate, sd, prompt_sd
+):
+    rng = np.random.default_rng(raters)
+    size = {"raters": raters, "prompts": prompts, "per_prompt": votes}
+    found = [
+        clustered_interval(*draw_votes(rng, **size, rate=rate, sd=sd, prompt_sd=prompt_sd))
+        for _ in range(STUDIES)
+    ]
+    simulated = sum(result.p_value < 0.05 for result in found) / STUDIES
+    design = Design(raters, prompts, votes)
+    alike = Correlations(correlation(rate, sd, prompt_sd), correlation(rate, prompt_sd, sd))
+    assert power(design, rate, correlations=alike) == pytest.approx(simulated, abs=0.03)
+    # What the normal quantile promises for ten raters is too much.
+    width = np.mean([(result.high - result.low) / 2 for result in found])
+    expected = precision(design, rate=rate, correlations=alike)
+    assert expected.half_width == pytest.approx(width, rel=0.05)
+    if raters == 10:
+        naive = norm.sf(norm.isf(0.025) - (rate - 0.5) * 2 * math.sqrt(expected.n_eff))
+        assert naive > simulated + 0.05
+
+
+def test_uneven_loads_cost_power():
+    # 30 raters, the k-th busiest with a share like 1/k: 1,500 such studies had a power of .28.
+    alike = Correlations(correlation(0.6, 1, 1), correlation(0.6, 1, 1))
+    even = power(Design(30, 100, 3), 0.6, correlations=alike)
+    uneven = power(Design(30, 100, 3, load_spread=1.3), 0.6, correlations=alike)
+    assert even > 0.5
+    assert uneven == pytest.approx(0.28, abs=0.03)
+
+
+@pytest.mark.parametrize("quantity", ["raters", "prompts", "votes_per_prompt"])
+@pytest.mark.parametrize("goal", [HalfWidth(0.08), Power(0.8, 0.65), Power(0.9, 0.36)])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_one_less_than_the_fewest_is_not_enough(quantity, goal, fixed):
+    found = fewest(quantity, Design(60, 60, 4, fixed_prompts=fixed), goal)
+
+    def reached(design):
+        if isinstance(goal, Power):
+            return power(design, goal.rate) >= goal.value
+        return precision(design, rate=goal.rate).half_width <= goal.value
+
+    sizes = {"raters": found.raters, "prompts": found.prompts, "votes": found.votes_per_prompt}
+    one_less = {**sizes, quantity.split("_")[0]: getattr(found, quantity) - 1}
+    assert reached(found)
+    assert not reached(Design(*one_less.values(), fixed_prompts=fixed))
+    others = {"raters", "prompts", "votes_per_prompt"} - {quantity}
+    kept = Design(60, 60, 4)
+    assert all(getattr(found, name) == getattr(kept, name) for name in others)
+
+
+@pytest.mark.parametrize("half_width", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("rho", [0.07, 0.17])
+def test_no_number_of_votes_replaces_raters(half_width, rho):
+    alike = Correlations(rater=rho, prompt=0.1)
+    floor = rater_floor(HalfWidth(half_width), correlations=alike)
+    by_formula = norm.isf(0.025) ** 2 * 0.25 * rho / half_width**2
+    assert by_formula - 1 <= floor <= by_formula + 5
+    design = Design(floor - 1, 1, 1)
+    with pytest.raises(OutOfReach, match=rf"at least {floor:,} raters are needed"):
+        fewest("prompts", design, HalfWidth(half_width), correlations=alike)
+    enough = Design(floor + 1, 1, 1)
+    assert fewest("prompts", enough, HalfWidth(half_width), correlations=alike).prompts > 100
+
+
+def test_the_message_says_what_is_missing():
+    with pytest.raises(OutOfReach) as error:
+        fewest("prompts", Design(12, 50, 3), HalfWidth(0.03))
+    assert str(error.value) == (
+        "12 raters, 3 votes on each prompt cannot give a half-width of 0.03 at a win rate of 0.5 "
+        "with any number of prompts: at least 131 raters are needed, since votes of one rater "
+        "are alike (correlation 0.12)"
+    )
+    with pytest.raises(OutOfReach, match=r"any number of raters: at least [\d,]+ prompts"):
+        fewest("raters", Design(5, 20, 3), HalfWidth(0.03))
+    with pytest.raises(OutOfReach, match=r"votes per prompt: at least [\d,]+ prompts"):
+        fewest("votes_per_prompt", Design(200, 20, 1), HalfWidth(0.04))
+    with pytest.raises(OutOfReach, match=r"votes per prompt: at least [\d,]+ raters"):
+        fewest("votes_per_prompt", Design(12, 20, 1), Power(0.8, 0.55))
+
+
+def test_the_smallest_difference_has_the_wanted_power():
+    design = Design(30, 100, 3)
+    for wanted in (0.5, 0.8, 0.95):
+        found = smallest_difference(design, power=wanted)
+        assert power(design, 0.5 + found) == pytest.approx(wanted)
+        assert power(design, 0.5 - found) == pytest.approx(wanted)
+    strict = smallest_difference(design, confidence=0.999)
+    assert strict > smallest_difference(design)
+
+
+def test_two_raters_find_nothing():
+    words = "2 raters, 50 prompts, 2 votes on each prompt find no difference with a power of 0.8"
+    with pytest.raises(OutOfReach, match=words):
+        smallest_difference(Design(2, 50, 2))
+
+
+def test_correlations_recover_what_the_votes_were_made_of():
+    rng = np.random.default_rng(5)
+    sizes = {"raters": 100, "prompts": 400, "per_prompt": 10}
+    pairs = [draw_votes(rng, **sizes, rate=0.6, sd=0.8, prompt_sd=1.2) for _ in range(5)]
+    columns = [np.concatenate(column) for column in zip(*pairs, strict=True)]
+    second = np.repeat(np.arange(1, 6), 4000)
+    found = intraclass_correlations(check_votes(0 * second, second, *columns))
+    assert found.rater == pytest.approx(correlation(0.6, 0.8, 1.2), abs=0.02)
+    assert found.prompt == pytest.approx(correlation(0.6, 1.2, 0.8), abs=0.02)
+    assert found.n_pairs == 5
+    turned = rng.random(20_000) < 0.5
+    first, second = np.where(turned, second, 0), np.where(turned, 0, second)
+    outcomes = np.where(turned, 1 - columns[0], columns[0])
+    again = intraclass_correlations(check_votes(first, second, outcomes, *columns[1:]))
+    assert (again.rater, again.prompt) == pytest.approx((found.rater, found.prompt))
+
+
+def test_a_pilot_tells_only_what_it_can():
+    nothing = check_votes([], [], [], [], [])
+    assert intraclass_correlations(nothing).n_pairs == 0
+    raters_alone = check_votes([0] * 4, [1, 1, 1, 2], [1, 0, 0, 1], list("AABA"), list("wxyz"))
+    found = intraclass_correlations(raters_alone)
+    assert (found.rater is not None, found.prompt, found.n_pairs) == (True, None, 1)
+
+
+DATA = os.environ.get("EVALSITE_REFERENCE_DATA")
+
+
+@pytest.mark.skipif(not DATA, reason="EVALSITE_REFERENCE_DATA names no reference folder")
+@pytest.mark.parametrize("name", ["tmo", "llmfao"])
+def test_correlations_of_real_votes_lie_where_they_were_seen(name):
+    with (Path(DATA) / f"votes/{name}.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    systems = sorted({row[side] for row in rows for side in ("model_a", "model_b")})
+    votes = check_votes(
+        [systems.index(row["model_a"]) for row in rows],
+        [systems.index(row["model_b"]) for row in rows],
+        [{"a": 1, "tie": 0.5, "b": 0}[row["winner"]] for row in rows],
+        [row["rater_id"] for row in rows],
+        [row["prompt_id"] for row in rows],
+    )
+    found = intraclass_correlations(votes)
+    assert 0.07 <= found.rater <= 0.17
+    assert 0.03 <= found.prompt <= 0.26
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Design(0, 5, 1), "at least one of its raters"),
+        (lambda: Design(5, 0, 1), "at least one of its prompts"),
+        (lambda: Design(5, 5, 0), "at least one of its votes per prompt"),
+        (lambda: Design(2, 5, 3), "nobody votes twice"),
+        (lambda: Design(5, 5, 1, load_spread=-1), "spread of loads"),
+        (lambda: Design(5, 5, 1, load_spread=math.inf), "spread of loads"),
+        (lambda: Correlations(-0.1, 0.1), "shares of one whole"),
+        (lambda: Correlations(0.6, 0.6), "shares of one whole"),
+        (lambda: Correlations(math.nan, 0.1), "shares of one whole"),
+        (lambda: HalfWidth(0), "half-width"),
+        (lambda: HalfWidth(0.5), "half-width"),
+        (lambda: HalfWidth(0.1, rate=1), "win rate to plan for"),
+        (lambda: Power(1, 0.6), "power lies between"),
+        (lambda: Power(0.8, 0.5), "nothing to find"),
+        (lambda: Power(0.8, 0), "win rate to plan for"),
+        (lambda: precision(Design(5, 5, 1), rate=0), "win rate to plan for"),
+        (lambda: precision(Design(5, 5, 1), confidence=95), "confidence"),
+        (lambda: power(Design(5, 5, 1), 1.2), "win rate to plan for"),
+        (lambda: smallest_difference(Design(5, 5, 1), power=0.01), "a power lies between"),
+        (lambda: fewest("raters", Design(5, 5, 1), HalfWidth(0.1), confidence=0), "confidence"),
+        (lambda: rater_floor(HalfWidth(0.1), confidence=2), "confidence"),
+        (lambda: design_effect([], []), "positive numbers"),
+        (lambda: design_effect([1, 0], [1]), "positive numbers"),
+        (lambda: design_effect([1, 2], [1, 1]), "raters give 3 votes, prompts get 2"),
+    ],
+)
+def test_impossible_input_is_refused(make, reason):
+    with pytest.raises(ValueError, match=reason):
+        make()
