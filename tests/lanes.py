@@ -23,7 +23,9 @@ from typing import Any
 import psycopg
 import pytest
 
+MARK = "database"
 NO_BROKER = "redis://127.0.0.1:1/0"  # refuses at once: a test that wants a broker starts its own
+ROOM = 2**30  # bytes; a run writes a tenth of it
 _SERVER_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -60,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
     """Runs before pytest-django reads the settings. Workers of xdist inherit all of it."""
     global _missing
-    folder = Path(tempfile.mkdtemp(prefix="evalsite-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="evalsite-tests-", dir=_memory()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in ("SECRET_KEY", "STORAGE_URL", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS"):
         os.environ.pop(name, None)
@@ -83,6 +85,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     return (yield)
 
 
+def _memory() -> str | None:
+    """A folder in memory, where there is room for it: no test's files outlive it, and a disk takes
+    longer to be sure of one than most tests take for all they do."""
+    shared = "/dev/shm"
+    roomy = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > ROOM
+    return shared if roomy else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Without a server there is nothing to test: one clear line, and green unless required."""
@@ -94,7 +104,37 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "database: about the database's own behaviour; runs on PostgreSQL as well"
+        "markers", f"{MARK}: about the database's own behaviour; runs on PostgreSQL as well"
+    )
+    config.addinivalue_line("markers", "long: takes many seconds, so it starts before the others")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file without the mark has nothing for PostgreSQL: what it imports need not be loaded."""
+    of_this_lane = config.getoption("--database") == "postgresql" and config.option.markexpr == MARK
+    if of_this_lane and collection_path.name.startswith("test_"):
+        return True if f"mark.{MARK}" not in collection_path.read_text() else None
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups when it comes to these items
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let two workers end together: what takes longest first, and nothing made twice.
+
+    Tests that share something made once for their file go to one worker, together.
+    """
+    for item in items:
+        if _shares_with_its_file(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def _shares_with_its_file(item: pytest.Item) -> bool:
+    definitions = getattr(item, "_fixtureinfo", None)
+    return definitions is not None and any(
+        fixture.scope == "module"
+        for fixtures in definitions.name2fixturedefs.values()
+        for fixture in fixtures
     )
 
 

@@ -1,20 +1,18 @@
-"""The demo's processes: started, watched and stopped together. Real processes, real signals."""
+"""The parts of a demo: started, watched and stopped together. Real processes, real signals."""
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from evalsite.desk.management import parts
+from tests.processes import ROOT, is_alive, wait_until
 
-ROOT = Path(__file__).resolve().parent.parent
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 # It starts a child of its own and listens to no SIGTERM; neither does the child.
 STUBBORN = [
@@ -24,26 +22,6 @@ STUBBORN = [
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
     "print(child.pid, flush=True); time.sleep(600)",
 ]
-
-
-def is_alive(pid: int) -> bool:
-    """A zombie that nobody has waited for yet is dead enough."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        with contextlib.suppress(OSError):
-            return stat.read_text().rpartition(") ")[2][0] != "Z"
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-def wait_until(happened: Callable[[], object], seconds: float = 200) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -133,50 +111,3 @@ def test_a_taken_port_is_passed_over():
         taken = server.getsockname()[1]
         assert parts.is_taken(taken)
         assert parts.free_port(taken) != taken
-
-
-# The real thing, as far as it goes without painting.
-
-
-def processes_with(variable: str) -> list[int]:
-    """All processes that were given this line in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return [pid for pid in found if is_alive(pid)]
-
-
-@pytest.fixture
-def demo_environment(tmp_path: Path) -> dict[str, str]:
-    left_out = ("DATABASE_URL", "REDIS_URL", "DEBUG")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    settings = {"DEBUG": "off", "SECURE_TLS": "off", "SECRET_KEY": "k" * 64, "LOG_LEVEL": "INFO"}
-    return {**kept, **settings, "VAR_DIR": str(tmp_path / "a folder"), "PYTHONUNBUFFERED": "1"}
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
-def test_a_real_demo_starts_once_and_stops_without_a_trace(demo_environment, tmp_path):
-    var, said = Path(demo_environment["VAR_DIR"]), tmp_path / "said"
-    with socket.create_server(("127.0.0.1", 0)) as taken, said.open("w") as out:
-        port = taken.getsockname()[1]
-        command = [sys.executable, "manage.py", "demo", "--port", str(port)]
-        demo = subprocess.Popen(command, cwd=ROOT, env=demo_environment, stdout=out, stderr=out)
-        try:
-            wait_until(lambda: demo.poll() is not None or "answers at" in said.read_text())
-            second = subprocess.run(
-                command, cwd=ROOT, env=demo_environment, text=True, capture_output=True
-            )
-            running = processes_with(f"VAR_DIR={var}")
-        finally:
-            demo.send_signal(signal.SIGTERM)
-            demo.wait(90)
-    assert f"Port {port} is taken: using " in said.read_text()
-    assert second.returncode == 1
-    assert f"a demo already runs in {var}: process {demo.pid}" in second.stderr
-    assert len(running) >= 5, "the demo, valkey, worker, sweep and web"
-    assert said.read_text().endswith("Stopped.\n")
-    assert demo.returncode == 0
-    assert processes_with(f"VAR_DIR={var}") == []
-    assert not (var / "demo" / "redis_url").exists()

@@ -8,44 +8,56 @@ least ten must hold the truth, and at least six must exclude one half: effects a
 
 import json
 import os
+import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
+from django.conf import settings
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import ROOT, processes_with, wait_until
+
 N_VOTES = 24 * 6 * 3  # prompts, pairs and votes a comparison, for each criterion
+N_IMAGES = 24 * 4
 
-Run = subprocess.CompletedProcess[str]
+# Both tests live in one folder, where the second finds what the first has painted.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.long]
 
 
-def run_in(var: Path, *arguments: str) -> Run:
-    """A Python of its own, with the demo's settings and its state in `var`."""
+@pytest.fixture(scope="module")
+def var() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=settings.VAR_DIR) as folder:
+        yield Path(folder) / "a folder"
+
+
+@pytest.fixture(scope="module")
+def environment(var: Path) -> dict[str, str]:
+    """The demo's settings, and nothing of the tests' own site."""
     left_out = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "ALLOWED_HOSTS")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     ours = {"DEBUG": "off", "SECURE_TLS": "off", "SECRET_KEY": "k" * 64, "LOG_LEVEL": "INFO"}
-    settings = {"DJANGO_SETTINGS_MODULE": "evalsite.settings", "VAR_DIR": str(var)}
+    place = {"DJANGO_SETTINGS_MODULE": "evalsite.settings", "VAR_DIR": str(var)}
+    return kept | ours | place | {"PYTHONUNBUFFERED": "1"}
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=kept | ours | settings,
-        capture_output=True,
-        text=True,
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
     )
 
 
-def demo(var: Path, raters: int) -> str:
-    run = run_in(var, "manage.py", "demo", "--raters", str(raters), "--exit")
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
-
-
-def reading_of(var: Path, slug: str) -> dict[str, Any]:
-    run = run_in(var, "-m", "tests.demo_truth", slug)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+@pytest.fixture(scope="module")
+def said(environment: dict[str, str]) -> str:
+    """What the finished job has printed."""
+    job = run(environment, "manage.py", "demo", "--raters", "30", "--exit")
+    assert job.returncode == 0, job.stdout + job.stderr
+    return job.stdout
 
 
 def stands(reading: list[dict[str, float]]) -> bool:
@@ -56,24 +68,54 @@ def stands(reading: list[dict[str, float]]) -> bool:
     return covered >= 10 and decided >= 6
 
 
-@pytest.mark.timeout(1200)
-def test_the_whole_job_recovers_the_truth_and_mistaken_sides_do_not(tmp_path):
-    var = tmp_path / "a folder"
-    said = demo(var, raters=30)
-
+def test_the_whole_job_recovers_the_truth_and_mistaken_sides_do_not(said, var, environment):
     report = json.loads((var / "demo" / "report" / "report.json").read_text())
     assert report["study"]["simulated"]
     for key in ("prompt_following", "image_quality"):
         assert report["criteria"][key]["n_votes"] == N_VOTES
         assert len(report["criteria"][key]["pairs"]) == 6
         assert f"{key}: {N_VOTES} votes of 30 raters" in said
-    found = reading_of(var, "demo-run-1")
-    readings = found["readings"]
+    found = run(environment, "-m", "tests.demo_truth", "demo-run-1")
+    assert found.returncode == 0, found.stderr
+    readings = json.loads(found.stdout)
     print(*readings["right"], sep="\n")
     assert stands(readings["right"])
     assert not stands(readings["inverted"])
     assert not stands(readings["blind to sides"])
 
-    demo(var, raters=1)  # a new study over the same images: nothing is painted again
-    assert len(found["painted"]) == 24 * 4
-    assert reading_of(var, "demo-run-2")["painted"] == found["painted"]
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+def test_a_demo_starts_once_paints_nothing_again_and_stops_without_a_trace(
+    said, var, environment, tmp_path
+):
+    out_file = tmp_path / "said"
+    assert processes_with(f"VAR_DIR={var}") == []  # of the job before
+    with socket.create_server(("127.0.0.1", 0)) as taken, out_file.open("w") as out:
+        port = taken.getsockname()[1]
+        command = ["manage.py", "demo", "--port", str(port)]
+        demo = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=out, stderr=out
+        )
+        try:
+            wait_until(lambda: demo.poll() is not None or "answers at" in out_file.read_text())
+            second = run(environment, *command)
+            wait_until(lambda: demo.poll() is not None or "open demo\n" in out_file.read_text())
+            running = processes_with(f"VAR_DIR={var}")
+        finally:
+            demo.send_signal(signal.SIGTERM)
+            demo.wait(90)
+    told = out_file.read_text()
+    assert f"Port {port} is taken: using " in told
+    assert second.returncode == 1
+    assert f"a demo already runs in {var}: process {demo.pid}" in second.stderr
+    assert len(running) >= 5, "the demo, valkey, worker, sweep and web"
+    assert "Ready. Next: study open demo\n" in told  # a new study over the same images
+    assert told.endswith("Stopped.\n")
+    assert demo.returncode == 0
+    assert processes_with(f"VAR_DIR={var}") == []
+    assert not (var / "demo" / "redis_url").exists()
+    with closing(sqlite3.connect(var / "evalsite.sqlite3")) as database:
+        painted = [at for (at,) in database.execute("select finished_at from generation_image")]
+        ((first_vote,),) = database.execute("select min(voted_at) from voting_vote")
+    assert len(painted) == N_IMAGES
+    assert max(painted) < first_vote
