@@ -44,7 +44,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport=DESKTOP)
-    opened.clock.install()
     yield opened
     opened.close()
 
@@ -73,10 +72,10 @@ def enter(page: Page, site: Any, study: Study) -> None:
 
 
 def wait_for_pair(page: Page, progress: str) -> None:
-    """The pair is on the screen, and by its clock long enough to be answered."""
+    """The pair is on the screen, and it has been there long enough to be answered."""
     expect(page.locator("#progress")).to_contain_text(progress)
     expect(page.locator(".pair:not(.pending)")).to_be_visible()
-    page.clock.fast_forward(450)
+    page.wait_for_timeout(450)
 
 
 def picture_of(page: Page, name: str) -> None:
@@ -171,6 +170,7 @@ def test_both_pictures_appear_in_one_frame(live_server, page):
 
 def test_an_answer_sooner_than_400_ms_was_meant_for_the_pair_before(live_server, page):
     study = world.open_study(n_prompts=3)
+    page.clock.install()
     enter(page, live_server, study)
     page.clock.pause_at(datetime.now() + timedelta(hours=1))
     page.keyboard.press("ArrowLeft")
@@ -249,10 +249,10 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(live_server, page)
     page.route(re.compile("/vote$"), busy_once)
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#outbox")).to_have_text("Saving")
-    expect(page.locator("#progress")).to_contain_text("2 of 2")
+    wait_for_pair(page, "2 of 2")
     expect(page.locator("#outbox")).to_have_text("Saved")
     assert len(tries) == 2
-    assert tries[1] - tries[0] > 1.95  # the page waits by a clock of its own, which has ticks
+    assert tries[1] - tries[0] >= 2
     assert Vote.objects.count() == 1
 
 
@@ -515,7 +515,6 @@ def test_left_stays_left_in_a_right_to_left_page(live_server, page):
 def test_no_barrier_that_axe_can_find(live_server, browser):
     study = world.open_study(n_prompts=3, tie_policy="ALLOWED")
     context = browser.new_context(reduced_motion="reduce")
-    context.clock.install()
     page = context.new_page()
     page.goto(f"{live_server.url}/s/{study.code}/")
     check_access(page, "landing", FEW)
