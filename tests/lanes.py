@@ -117,25 +117,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups when it comes to these items
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two workers end together: what takes longest first, and nothing made twice.
-
-    Tests that share something made once for their file go to one worker, together.
-    """
-    for item in items:
-        if _shares_with_its_file(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """What takes longest comes first, so that two workers end together."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-
-
-def _shares_with_its_file(item: pytest.Item) -> bool:
-    definitions = getattr(item, "_fixtureinfo", None)
-    return definitions is not None and any(
-        fixture.scope == "module"
-        for fixtures in definitions.name2fixturedefs.values()
-        for fixture in fixtures
-    )
 
 
 def start_postgresql() -> str:
