@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models.fields.files import FieldFile
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -180,12 +181,13 @@ def ahead(request: HttpRequest, code: str) -> HttpResponse:
     rater = _get_rater(request, code)
     if rater is None:
         raise Http404
-    try:
-        leased = services.upcoming(rater=rater, at=timezone.now())
-    except services.StudyNotOpen:  # `next` has the words for it
-        leased = []
+    with transaction.atomic():  # leasing locks the rater: no answer is stored before the count
+        try:
+            leased = services.upcoming(rater=rater, at=timezone.now())
+        except services.StudyNotOpen:  # `next` has the words for it
+            leased = []
+        progress = queries.progress_of(rater)
     own = queries.showings_of(rater.code).filter(pk__in=[showing.pk for showing in leased])
-    progress = queries.progress_of(rater)
     pairs = [_pair(showing, progress, place) for place, showing in enumerate(own.order_by("pk"), 1)]
     return render(request, "voting/ahead.html", {"pairs": pairs})
 

@@ -454,7 +454,7 @@ def test_the_number_of_queries_does_not_grow_with_the_study(
     showing = pair_on(page)
     with django_assert_max_num_queries(2):
         client.get(f"/b/{showing.code}/left")
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(20):  # two of them a savepoint
         client.post(f"/s/{study.code}/ahead")
     with django_assert_max_num_queries(9):
         answer(client, showing)
