@@ -273,7 +273,9 @@ def place(asked: Asked, rng: np.random.Generator) -> Scene:
     """Draw sizes where the prompt leaves them open, and places that satisfy it.
 
     Boxes of two things never touch; for a relation the centres differ more along its axis
-    than across it. Three things are small or medium, or they would not fit.
+    than across it. Where no place is said, two things stand in reading order, the first
+    further left or higher: a picture half decided then already says which of them is where.
+    Three things are small or medium, or they would not fit.
     """
     choices = list(SIZES)[:2] if len(asked.things) == 3 else list(SIZES)
     equal = _pick(rng, choices)  # counted things look alike
@@ -302,7 +304,7 @@ def _place_freely(radii: list[float], rng: np.random.Generator) -> NDArray[np.fl
 
 
 def _place_two(radii: list[float], asked: Asked, rng: np.random.Generator) -> NDArray[np.float64]:
-    relation = asked.relation or _pick(rng, RELATIONS)
+    relation = asked.relation or _pick(rng, ("left", "above"))
     axis = 0 if relation in ("left", "right") else 1
     near, far = (0, 1) if relation in ("left", "above") else (1, 0)
     gap = radii[0] + radii[1] + _GAP
@@ -315,7 +317,10 @@ def _place_two(radii: list[float], asked: Asked, rng: np.random.Generator) -> ND
     if asked.relation:  # near one line, so that "left of" is not "above" as well
         middle = rng.uniform(low.max(), SIDE - low.max())
         drift = rng.uniform(-4, 4, 2)
-        centres[:, across] = np.clip(middle + drift, low, SIDE - low)
+        centres[:, across] = middle + drift
+    else:
+        centres[:, across].sort()
+    centres[:, across] = np.clip(centres[:, across], low, SIDE - low)
     return centres
 
 

@@ -120,6 +120,15 @@ def test_things_stand_apart_inside_the_picture_and_as_asked():
             assert second.x - first.x > abs(second.y - first.y)
 
 
+def test_two_things_without_a_place_stand_in_reading_order():
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        first, second = draw_scene(rng, "colour").things
+        drift = abs(SIZES[first.size] - SIZES[second.size])  # large things fit less far out
+        assert max(second.x - first.x, second.y - first.y) > 10
+        assert min(second.x - first.x, second.y - first.y) >= -drift
+
+
 def test_a_picture_does_not_depend_on_those_rendered_with_it():
     rng = np.random.default_rng(5)
     scenes = [draw_scene(rng) for _ in range(8)]
