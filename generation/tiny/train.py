@@ -24,14 +24,13 @@ from generation.tiny.model import (
     build_lcm_scheduler,
     build_scheduler,
     build_tokenizer,
-    build_turbo_scheduler,
     export,
 )
 
 SCHEDULERS = {
     "base": build_scheduler,
     "lcm": build_lcm_scheduler,
-    "turbo": build_turbo_scheduler,
+    "turbo": build_scheduler,
 }
 MEMBERS = tuple(SCHEDULERS)
 

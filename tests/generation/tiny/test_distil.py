@@ -22,7 +22,6 @@ from generation.tiny.model import (
     build_scheduler,
     build_text_encoder,
     build_tokenizer,
-    build_turbo_scheduler,
     build_unet,
     build_vae,
     export,
@@ -40,7 +39,7 @@ def family(tmp_path_factory) -> Path:
     for name, scheduler in {
         "tiny-base": build_scheduler(),
         "tiny-lcm": build_lcm_scheduler(),
-        "tiny-turbo": build_turbo_scheduler(),
+        "tiny-turbo": build_scheduler(),
     }.items():
         export(folder / name, vae, encoder, unet, scheduler)
     return folder
@@ -93,7 +92,7 @@ def test_students_are_sampled_by_the_sdxl_adapter(family, name, scheduler, setti
 
 
 def test_the_steps_of_a_student_are_those_it_learned():
-    lcm, turbo = build_lcm_scheduler(), build_turbo_scheduler()
+    lcm, turbo = build_lcm_scheduler(), build_scheduler()
     learned = {GRID * rung - 1 for rung in range(1, TRAIN_TIMES // GRID + 1)}
     for steps in (1, 2, 4):
         lcm.set_timesteps(steps)
