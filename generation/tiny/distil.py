@@ -27,10 +27,9 @@ from generation.tiny.model import GRID, LATENT, TRAIN_TIMES, WIDTH, Levels, Word
 from generation.tiny.stages import Latents, Plan
 
 TAUGHT = 1.7  # the guidance that the students have inside
-LCM_BATCH = 32
-TURBO_BATCH = 40
 TURBO_TIMES = torch.tensor([999, 749, 499, 249])  # where four trailing steps paint
 TURBO_SHARES = torch.tensor([0.55, 0.15, 0.15, 0.15])  # one step is what a turbo is for
+OWN = 0.5  # of later steps go on from what the student painted, as they do when it is used
 
 
 def train_lcm(
@@ -53,8 +52,8 @@ def train_lcm(
 
     def step(i: int, chance: Chance) -> float:
         anneal(optimiser, i, plan.lcm_steps, 4e-4)
-        clean, words = data.draw(LCM_BATCH, chance, encoder)
-        rungs = chance.numpy.integers(1, TRAIN_TIMES // GRID + 1, size=LCM_BATCH)
+        clean, words = data.draw(plan.lcm_batch, chance, encoder)
+        rungs = chance.numpy.integers(1, TRAIN_TIMES // GRID + 1, size=plan.lcm_batch)
         times = torch.from_numpy(GRID * rungs - 1).to(bench.device)
         signal, spread = levels.at(times)
         noisy = signal * clean + spread * draw_noise(clean.shape, chance, bench)
@@ -131,8 +130,8 @@ def train_turbo(
     def step(i: int, chance: Chance) -> float:
         anneal(moves, i, plan.turbo_steps, 3e-4)
         anneal(judges, i, plan.turbo_steps, 1e-3)
-        clean, words = data.draw(TURBO_BATCH, chance, encoder)
-        noisy, times = _start(clean, levels, chance, bench)
+        clean, words = data.draw(plan.turbo_batch, chance, encoder)
+        noisy, times = _start(student, clean, words, levels, chance, bench)
         painted = _paint(student, noisy, times, words, levels)
         with torch.no_grad():
             goal, weight = _what_teacher_sees(teacher, painted, words, levels, chance, bench)
@@ -150,15 +149,30 @@ def train_turbo(
 
 
 def _start(
-    clean: torch.Tensor, levels: Levels, chance: Chance, bench: Bench
+    student: UNet2DConditionModel,
+    clean: torch.Tensor,
+    words: Words,
+    levels: Levels,
+    chance: Chance,
+    bench: Bench,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the student paints from: noise alone at the first time, noised latents below."""
-    drawn = torch.multinomial(TURBO_SHARES, len(clean), replacement=True, generator=chance.torch)
+    """Where the student paints from: noise alone at the first time, noised latents below.
+
+    The latents below are real ones or, as often, its own of one step.
+    """
+    n = len(clean)
+    drawn = torch.multinomial(TURBO_SHARES, n, replacement=True, generator=chance.torch)
     times = TURBO_TIMES[drawn].to(bench.device)
+    own = (torch.rand(n, generator=chance.torch) < OWN).to(bench.device)[:, None, None, None]
+    with torch.no_grad():
+        begun = draw_noise(clean.shape, chance, bench)
+        at_first = torch.full_like(times, int(TURBO_TIMES[0]))
+        painted = _paint(student, begun, at_first, words, levels)
     signal, spread = levels.at(times)
     first = (times == TURBO_TIMES[0])[:, None, None, None]
     signal = torch.where(first, torch.zeros_like(signal), signal)
-    return signal * clean + spread * draw_noise(clean.shape, chance, bench), times
+    latents = torch.where(own, painted, clean)
+    return signal * latents + spread * draw_noise(clean.shape, chance, bench), times
 
 
 def _what_teacher_sees(

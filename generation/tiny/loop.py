@@ -103,8 +103,7 @@ def average(into: torch.nn.Module, source: torch.nn.Module, i: int, longest: flo
     """Move a running average of weights towards its source; short-sighted in the first steps."""
     keep = min(longest, (1 + i) / (10 + i))
     with torch.no_grad():
-        for mean, now in zip(into.parameters(), source.parameters(), strict=True):
-            mean.lerp_(now, 1 - keep)
+        torch._foreach_lerp_(list(into.parameters()), list(source.parameters()), 1 - keep)
 
 
 # --- what the steps of all stages share ------------------------------------------------

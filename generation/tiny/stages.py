@@ -2,12 +2,17 @@
 
 import copy
 import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -39,6 +44,7 @@ from generation.tiny.model import (
     Levels,
     Words,
     build_text_encoder,
+    build_tokenizer,
     build_unet,
     build_vae,
     embed,
@@ -60,25 +66,43 @@ class Plan:
     teacher_batch: int = 32
     decoder_steps: int = 1500
     lcm_steps: int = 1000
+    lcm_batch: int = 32
     turbo_steps: int = 1000
+    turbo_batch: int = 40
 
     def scaled(self, scale: float) -> "Plan":
         """The same plan with every number of steps times `scale`, and at least 2.
 
-        Below a tenth, the chunks and the teacher's batches shrink as well.
+        Below a tenth, the chunks and the batches shrink as well.
         """
         less = {name: max(2, round(n * scale)) for name, n in asdict(self).items()}
-        for name, least in (("chunk_scenes", 16), ("teacher_batch", 4)):
+        wholes = {"chunk_scenes": 16, "teacher_batch": 4, "lcm_batch": 4, "turbo_batch": 4}
+        for name, least in wholes.items():
             whole = getattr(self, name)
             less[name] = min(whole, max(least, round(10 * scale * whole)))
         return Plan(**less)
+
+
+# A GPU takes a batch of hundreds in the time that it takes to be told of it.
+PLANS = {
+    "cpu": Plan(),
+    "cuda": Plan(
+        chunks=200,
+        teacher_steps=9000,
+        teacher_batch=512,
+        lcm_steps=3000,
+        lcm_batch=256,
+        turbo_steps=3000,
+        turbo_batch=256,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Latents:
     """The teacher's training set: float16 (N, 8, 8, 8), unscaled, and int16 (N, TOKENS).
 
-    `scale` brings the latents to unit deviation.
+    The latents lie on the device that trains. `scale` brings the latents to unit deviation.
     """
 
     latents: torch.Tensor
@@ -90,7 +114,7 @@ class Latents:
     ) -> tuple[torch.Tensor, Words]:
         """n scaled latents and their prompts as the UNet reads them, on the encoder's device."""
         rows = torch.from_numpy(chance.numpy.integers(len(self.ids), size=n))
-        clean = self.latents[rows].to(encoder.device).float() * self.scale
+        clean = self.latents[rows.to(encoder.device)].float() * self.scale
         with torch.no_grad():
             return clean, embed(encoder, self.ids[rows].to(encoder.device).long())
 
@@ -162,39 +186,56 @@ def _answer_loss(told: torch.Tensor, answers: dict[str, torch.Tensor]) -> torch.
     return torch.stack(losses).mean()
 
 
-def make_latents(bench: Bench, plan: Plan, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> Latents:
+def make_latents(bench: Bench, plan: Plan, vae: AutoencoderKL) -> Latents:
     """Encode the teacher's whole training set once, chunk by chunk, one file each.
 
     Sets the VAE's scaling factor, so that the scaled latents have unit deviation.
     """
     folder = bench.work / "latents"
     folder.mkdir(exist_ok=True)
-    bar = bench.progress.add_task("latents", total=plan.chunks, loss="")
-    for i in range(plan.chunks):
-        if not (folder / f"{i}.npz").exists():
-            _encode_chunk(
-                folder / f"{i}.npz", chance(bench.seed, "latents", i), plan, vae, tokenizer
-            )
-        bench.progress.update(bar, completed=i + 1)
+    missing = [i for i in range(plan.chunks) if not (folder / f"{i}.npz").exists()]
+    done = plan.chunks - len(missing)
+    bar = bench.progress.add_task("latents", total=plan.chunks, completed=done, loss="")
+    for i, (pictures, ids) in zip(missing, _draw_chunks(bench, plan, missing)):
+        _encode_chunk(folder / f"{i}.npz", pictures, ids, vae)
+        bench.progress.advance(bar)
     chunks = [np.load(folder / f"{i}.npz") for i in range(plan.chunks)]
     latents = torch.from_numpy(np.concatenate([c["latents"] for c in chunks]))
     ids = torch.from_numpy(np.concatenate([c["ids"] for c in chunks]))
     scale = round(1 / float(latents.float().std()), 5)
     vae.register_to_config(scaling_factor=scale)
-    return Latents(latents, ids, scale)
+    return Latents(latents.to(bench.device), ids, scale)
+
+
+_Chunk = tuple[NDArray[np.uint8], NDArray[np.int16]]
+
+
+def _draw_chunks(bench: Bench, plan: Plan, which: Sequence[int]) -> Iterator[_Chunk]:
+    """The chunks in order; drawn by as many processes as a GPU, which waits for them, is worth."""
+    draw = partial(_draw_chunk, bench.seed, plan.chunk_scenes)
+    if bench.device.type == "cpu" or not which:
+        yield from map(draw, which)
+        return
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield from pool.map(draw, which)
+
+
+def _draw_chunk(seed: int, n: int, i: int) -> _Chunk:
+    """Rendered scenes, uint8 (n, SIDE, SIDE, 3), and their prompts as tokens, (n, TOKENS)."""
+    scenes, ids = draw_captioned(chance(seed, "latents", i).numpy, n, build_tokenizer())
+    return render(scenes), ids.numpy().astype(np.int16)
 
 
 def _encode_chunk(
-    file: Path, chance: Chance, plan: Plan, vae: AutoencoderKL, tokenizer: CLIPTokenizer
+    file: Path, pictures: NDArray[np.uint8], ids: NDArray[np.int16], vae: AutoencoderKL
 ) -> None:
-    scenes, ids = draw_captioned(chance.numpy, plan.chunk_scenes, tokenizer)
     encoded = []
     with torch.inference_mode():
-        for first in range(0, len(scenes), 64):
-            pictures = to_tensor(render(scenes[first : first + 64])).to(vae.device)
-            encoded.append(vae.encode(pictures).latent_dist.mean.half().cpu().numpy())
+        for first in range(0, len(pictures), 64):
+            part = to_tensor(pictures[first : first + 64]).to(vae.device)
+            encoded.append(vae.encode(part).latent_dist.mean.half().cpu().numpy())
     beside = file.with_suffix(".part.npz")
-    np.savez(beside, latents=np.concatenate(encoded), ids=ids.numpy().astype(np.int16))
+    np.savez(beside, latents=np.concatenate(encoded), ids=ids)
     os.replace(beside, file)
 
 

@@ -40,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    plan = stages.Plan().scaled(options.scale)
+    device = torch.device(options.device)
+    plan = stages.PLANS.get(device.type, stages.Plan()).scaled(options.scale)
     options.work.mkdir(parents=True, exist_ok=True)
     _hold_plan(options.work / "plan.json", {"seed": options.seed, **asdict(plan)})
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("loss {task.fields[loss]}")) as progress:
-        device = torch.device(options.device)
         bench = Bench(options.work, options.seed, device, progress, options.save_every)
         train(bench, plan, options.out, options.only)
 
@@ -55,7 +55,7 @@ def train(bench: Bench, plan: stages.Plan, out: Path, only: Sequence[str] = MEMB
     tokenizer = build_tokenizer()
     encoder = stages.train_text(bench, plan, tokenizer)
     vae = stages.train_vae(bench, plan)
-    data = stages.make_latents(bench, plan, vae, tokenizer)
+    data = stages.make_latents(bench, plan, vae)
     teacher = stages.train_teacher(bench, plan, data, encoder).requires_grad_(False)
     vae = stages.tune_decoder(bench, plan, vae)
 
