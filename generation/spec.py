@@ -6,10 +6,10 @@ A recipe, a prompt and a seed make an image; equal ones make equal images, whoev
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,7 +27,7 @@ SCHEDULERS = {
     "DDIMScheduler": False,
     "DDPMScheduler": True,
     "DPMSolverMultistepScheduler": True,
-    "EulerAncestralDiscreteScheduler": True,  # through our own subclass: pipelines/sdxl.py
+    "EulerAncestralDiscreteScheduler": True,  # through our own subclass: pipelines/schedulers.py
     "EulerDiscreteScheduler": True,
     "HeunDiscreteScheduler": True,
     "LCMScheduler": True,
@@ -35,7 +35,46 @@ SCHEDULERS = {
     "TCDScheduler": True,
     "UniPCMultistepScheduler": False,
 }
+
+# What a recipe of each family may set beyond the fields that every one needs. A field that a
+# family does not use is refused, so that no setting is written down and then ignored.
+_SAMPLER = {"scheduler", "timestep_spacing", "timesteps"}
+_PARTS = {"lora", "lora_revision", "lora_scale", "vae", "vae_revision", "vae_dtype"}
+USES = {
+    "sdxl": {"variant", "unet", "unet_revision", *_PARTS, *_SAMPLER},
+    "deepfloyd-if": {"variant", "stages"},
+    "amused": {"variant"},
+    "diffusers": {"variant", *_PARTS, *_SAMPLER},
+}
+PLACES = ("checkpoint", "unet", "lora", "vae")  # fields that name weights, each with its revision
+MAX_STAGES = 2  # after the first
+STAGE_FACTOR = 4  # each enlarges fourfold: 64, 256, 1024 pixels
 WEIGHT_FILES = (".safetensors", ".json", ".txt", ".model")  # weights, settings, tokenizers
+
+
+class Stage(BaseModel):
+    """What enlarges the image of the stage before fourfold: another checkpoint, sampled on its own.
+
+    `noise_level` is how much noise goes into the image to be enlarged, as a timestep; without it,
+    the pipeline's own default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    checkpoint: str
+    revision: str
+    variant: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
+    steps: Annotated[int, Field(ge=1, le=TRAIN_STEPS)]
+    guidance: Annotated[float, Field(ge=0, le=100)]
+    noise_level: Annotated[int, Field(ge=0, lt=TRAIN_STEPS)] | None = None
+
+
+class Place(NamedTuple):
+    """A name of weights in a recipe: the field that holds it, and its revision."""
+
+    field: str
+    name: str
+    revision: str
 
 
 class Recipe(BaseModel):
@@ -43,14 +82,17 @@ class Recipe(BaseModel):
 
     `checkpoint` is a folder's name (looked up in CHECKPOINT_DIRS), an absolute path, or a hub id.
     `revision` pins its content: a hub commit (40 hex digits), or `folder_revision` of a folder.
-    `unet` replaces the checkpoint's own (LCM-XL is SDXL base with another UNet), same forms.
+    `unet` and `vae` replace the checkpoint's own (LCM-XL is SDXL base with another UNet), and
+    `lora` is added into its weights, `lora_scale` times (once, if not said); same forms.
+    `vae_dtype` decodes in another precision than `dtype`, and so changes pixels by rounding.
+    `stages` are run after the checkpoint's own, and `width` and `height` are of the last image.
     An imported recipe paints nothing: its checkpoint is a folder with a manifest, its revision
     pins one system's rows and files (`generation.manifest`), and every sampling setting is empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    family: Literal["sdxl", "imported"]
+    family: Literal["sdxl", "deepfloyd-if", "amused", "diffusers", "imported"]
     checkpoint: str
     revision: str
     # An empty value means "not set", and is left out of the digest: a field added later with an
@@ -58,6 +100,13 @@ class Recipe(BaseModel):
     variant: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
     unet: str = ""
     unet_revision: str = ""
+    lora: str = ""
+    lora_revision: str = ""
+    lora_scale: Annotated[float, Field(ge=-10, le=10)] | None = None
+    vae: str = ""
+    vae_revision: str = ""
+    vae_dtype: Literal["", "float32", "float16", "bfloat16"] = ""
+    stages: tuple[Stage, ...] = ()
     scheduler: str = ""  # a class of diffusers; empty: the checkpoint's own
     timestep_spacing: Literal["", "leading", "linspace", "trailing"] = ""
     timesteps: tuple[Annotated[int, Field(ge=0, lt=TRAIN_STEPS)], ...] = ()
@@ -91,8 +140,38 @@ class Recipe(BaseModel):
     def as_public_json(self) -> dict[str, Any]:
         """`as_json` for whoever sits at another machine: a folder goes by its own name, and its
         revision, which pins the content, says which folder of that name it was."""
-        places = {"checkpoint": public_place(self.checkpoint), "unet": public_place(self.unet)}
-        return {**self.as_json(), **places}
+        told = self.as_json()
+        told |= {field: public_place(told[field]) for field in PLACES}
+        stages = [
+            stage | {"checkpoint": public_place(stage["checkpoint"])} for stage in told["stages"]
+        ]
+        return told | {"stages": stages}
+
+    @property
+    def places(self) -> list[Place]:
+        """Everything that has to be found before this can be painted."""
+        named = [Place(field, getattr(self, field), self._pin(field)) for field in PLACES]
+        stages = [
+            Place(f"stages {number}: checkpoint", stage.checkpoint, stage.revision)
+            for number, stage in enumerate(self.stages, start=1)
+        ]
+        return [place for place in named if place.name or place.field == "checkpoint"] + stages
+
+    def _pin(self, field: str) -> str:
+        return str(getattr(self, revision_field(field)))
+
+
+def places_of(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, revision) of all weights in a recipe's JSON, one stored before a field was added
+    included."""
+    named = [(recipe.get(field, ""), recipe.get(revision_field(field), "")) for field in PLACES]
+    stages = [(stage["checkpoint"], stage["revision"]) for stage in recipe.get("stages", ())]
+    return [(name, revision) for name, revision in (*named, *stages) if name]
+
+
+def revision_field(field: str) -> str:
+    """The key of the revision that pins what a field names."""
+    return "revision" if field.endswith("checkpoint") else f"{field}_revision"
 
 
 def _imported_problems(recipe: Recipe) -> list[str]:
@@ -111,9 +190,12 @@ def _imported_problems(recipe: Recipe) -> list[str]:
 
 
 def _painted(recipe: Recipe) -> list[str]:
-    problems = _place_problems("checkpoint", recipe.checkpoint, recipe.revision)
-    if recipe.unet or recipe.unet_revision:
-        problems += _place_problems("unet", recipe.unet, recipe.unet_revision)
+    problems = _foreign_fields(recipe)
+    for place in recipe.places:
+        problems += _place_problems(*place)
+    for field in PLACES:
+        if not getattr(recipe, field) and getattr(recipe, revision_field(field)):
+            problems += _place_problems(field, "", getattr(recipe, revision_field(field)))
     expected = {
         "steps": "a number of steps, 1 or more",
         "guidance": "a number, 0 for none",
@@ -126,12 +208,41 @@ def _painted(recipe: Recipe) -> list[str]:
         for field, what in expected.items()
         if getattr(recipe, field) == Recipe.model_fields[field].default
     ]
-    return problems + _schedule_problems(recipe)
+    if recipe.lora_scale is not None and not recipe.lora:
+        problems.append("lora_scale: expected a lora beside it")
+    return problems + _stage_problems(recipe) + _schedule_problems(recipe)
+
+
+def _foreign_fields(recipe: Recipe) -> list[str]:
+    optional = set().union(*USES.values())
+    return [
+        f"{field}: the family {recipe.family} does not use this, so leave it out"
+        for field in sorted(optional - USES[recipe.family])
+        if getattr(recipe, field) != Recipe.model_fields[field].default
+    ]
+
+
+def _stage_problems(recipe: Recipe) -> list[str]:
+    if recipe.family != "deepfloyd-if":
+        return []
+    problems = []
+    if not 1 <= len(recipe.stages) <= MAX_STAGES:
+        problems.append(
+            f"stages: {len(recipe.stages)} given, expected 1 or {MAX_STAGES} after the checkpoint's"
+        )
+    unit = 8 * STAGE_FACTOR ** len(recipe.stages)
+    problems += [
+        f"{field}: expected a multiple of {unit}, since each stage enlarges {STAGE_FACTOR} times"
+        for field in ("width", "height")
+        if getattr(recipe, field) % unit
+    ]
+    return problems
 
 
 def _place_problems(field: str, place: str, revision: str) -> list[str]:
     """A hub id goes with a commit, a folder with the hash of its content."""
-    pin = "revision" if field == "checkpoint" else f"{field}_revision"
+    prefix, _, _ = field.rpartition("checkpoint")
+    pin = f"{prefix}{revision_field(field)}"
     if HUB_ID.fullmatch(place):
         if is_commit(revision):
             return []

@@ -6,14 +6,33 @@ No Django, no torch.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from generation.manifest import ManifestError, read_manifest
-from generation.spec import Recipe, find_checkpoint, folder_revision, is_commit
+from generation.spec import PLACES, Place, Recipe, find_checkpoint, folder_revision, is_commit
 
-MODELS = ("unet", "vae", "text_encoder", "text_encoder_2")
+# How the class that a checkpoint's index names must begin. `diffusers` takes what has weights.
+PIPELINES = {
+    "sdxl": ("StableDiffusionXLPipeline",),
+    "deepfloyd-if": ("IFPipeline",),
+    "stages": ("IFSuperResolutionPipeline", "StableDiffusionUpscalePipeline"),
+    "amused": ("AmusedPipeline",),
+    "diffusers": ("",),
+}
+# Parts of a pipeline without weights, or that are never loaded: see `pipelines.loading.OFF`.
+NO_WEIGHTS = (
+    "scheduler",
+    "low_res_scheduler",
+    "image_noising_scheduler",
+    "tokenizer",
+    "feature_extractor",
+    "image_processor",
+    "safety_checker",
+    "watermarker",
+)
+LORA_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers' own tools give
 
 
 class WeightsError(ValueError):
@@ -25,31 +44,36 @@ class Weights:
     """What to load: a folder on this machine, or a hub id (at the recipe's commit)."""
 
     checkpoint: str
-    unet: str  # empty: the checkpoint's own
+    unet: str = ""  # empty: the checkpoint's own
+    lora: str = ""  # empty: none
+    vae: str = ""  # empty: the checkpoint's own
+    stages: tuple[str, ...] = ()
 
 
 def locate(recipe: Recipe, folders: Sequence[Path]) -> Weights:
     """Find a recipe's weights and hold them against its revision. Raises WeightsError."""
-    places = {"checkpoint": recipe.checkpoint, "unet": recipe.unet}
-    pins = {"checkpoint": recipe.revision, "unet": recipe.unet_revision}
-    for field, place in places.items():
-        if not place or is_commit(pins[field]):
-            continue
-        folder = _folder(field, place, folders)
-        _check_revision(field, folder, pins[field])
-        places[field] = str(folder)
-    return Weights(**places)
+    found = {place.field: _found(place, folders) for place in recipe.places}
+    stages = tuple(where for field, where in found.items() if field not in PLACES)
+    return Weights(
+        **{field: where for field, where in found.items() if field in PLACES}, stages=stages
+    )
+
+
+def _found(place: Place, folders: Sequence[Path]) -> str:
+    if is_commit(place.revision):
+        return place.name
+    folder = _folder(place.field, place.name, folders)
+    _check_revision(place.field, folder, place.revision)
+    return str(folder)
 
 
 def problems(recipe: Recipe, folders: Sequence[Path]) -> list[str]:
     """What keeps this recipe from being painted here, in words; empty when nothing does."""
     if recipe.family == "imported":
         return _import_problems(recipe, folders)
-    found = _model_problems(
-        "checkpoint", recipe.checkpoint, recipe.revision, recipe.variant, folders, recipe.unet
-    )
-    if recipe.unet:
-        found += _model_problems("unet", recipe.unet, recipe.unet_revision, recipe.variant, folders)
+    found = []
+    for place in recipe.places:
+        found += _place_problems(recipe, place, folders)
     return found
 
 
@@ -70,52 +94,76 @@ def _check_revision(field: str, folder: Path, expected: str) -> None:
         )
 
 
-def _model_problems(
-    field: str,
-    name: str,
-    revision: str,
-    variant: str,
-    folders: Sequence[Path],
-    replaced_unet: str = "",
-) -> list[str]:
+def _place_problems(recipe: Recipe, place: Place, folders: Sequence[Path]) -> list[str]:
+    variant = _variant(recipe, place)
     try:
-        if is_commit(revision):
-            folder = _snapshot(field, name, revision, variant)
+        if is_commit(place.revision):
+            folder = _snapshot(place, variant)
         else:
-            folder = _folder(field, name, folders)
-            _check_revision(field, folder, revision)
-        parts = [Path("unet" if (folder / "unet").is_dir() else ".")]
-        if field == "checkpoint":
-            parts = [Path(part) for part in _parts(folder) if part != "unet" or not replaced_unet]
+            folder = _folder(place.field, place.name, folders)
+            _check_revision(place.field, folder, place.revision)
+        if place.field == "lora":
+            return _lora_problems(folder)
+        if place.field in PLACES[1:]:
+            parts = [place.field if (folder / place.field).is_dir() else "."]
+        else:
+            parts = _parts(recipe, place, folder)
         return [
-            problem for part in parts if (problem := _file_problem(field, folder / part, variant))
+            problem
+            for part in parts
+            if (problem := _file_problem(place.field, folder / part, variant))
         ]
     except WeightsError as error:
         return [str(error)]
 
 
-def _parts(folder: Path) -> Iterable[str]:
-    """The models that a pipeline's folder says it is made of."""
+def _variant(recipe: Recipe, place: Place) -> str:
+    """A stage has its own files; whatever replaces a part comes in the checkpoint's variant."""
+    if place.field in PLACES:
+        return recipe.variant
+    return next(stage.variant for stage in recipe.stages if stage.checkpoint == place.name)
+
+
+def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
+    """The models that a pipeline's folder says it is made of, and that are loaded from it."""
     index = folder / "model_index.json"
     try:
         names = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"checkpoint: {index} cannot be read; expected a folder in diffusers' own format"
+            f"{place.field}: {index} cannot be read; expected a folder in diffusers' own format"
         ) from error
     kind = str(names.get("_class_name", ""))
-    if not kind.startswith("StableDiffusionXL"):
+    expected = PIPELINES[recipe.family if place.field == "checkpoint" else "stages"]
+    if not kind.startswith(expected):
         raise WeightsError(
-            f"checkpoint: {folder} holds a {kind or 'nameless pipeline'}, "
-            "the family sdxl paints with StableDiffusionXLPipeline"
+            f"{place.field}: {folder} holds a {kind or 'nameless pipeline'}, "
+            f"the family {recipe.family} paints with {' or '.join(expected)}"
         )
-    return [part for part in MODELS if (names.get(part) or [None])[0]]
+    unused = {field for field in ("unet", "vae") if getattr(recipe, field)}
+    if kind == "IFSuperResolutionPipeline":
+        unused = {"text_encoder"}  # the first stage's embeddings are handed on
+    return [
+        part
+        for part, library_and_class in names.items()
+        if isinstance(library_and_class, list)
+        and library_and_class[0]
+        and not part.startswith(NO_WEIGHTS)
+        and part not in unused
+    ]
+
+
+def _lora_problems(folder: Path) -> list[str]:
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    if files == [LORA_FILE]:
+        return []
+    there = ", ".join(files) or "none (pickled weights are not loaded)"
+    return [f"lora: expected {LORA_FILE} alone in {folder}, found {there}"]
 
 
 def _file_problem(field: str, folder: Path, variant: str) -> str:
     files = [path.name for path in folder.glob("*.safetensors")]
-    mark = f".{variant}." if variant else ""
-    if any(mark in name if mark else name.count(".") == 1 for name in files):
+    if any(_is_variant(name, variant) for name in files):
         return ""
     what = f"*.{variant}.safetensors" if variant else "*.safetensors"
     there = ", ".join(sorted(files)) or "none (pickled weights are not loaded)"
@@ -123,14 +171,22 @@ def _file_problem(field: str, folder: Path, variant: str) -> str:
     return f"{field}: expected {what} in {folder}, found {there}{hint}"
 
 
-def _snapshot(field: str, repository: str, commit: str, variant: str) -> Path:
+def _is_variant(file: str, variant: str) -> bool:
+    """A model in several files is called name.fp16-00001-of-00002.safetensors."""
+    if not variant:
+        return file.count(".") == 1
+    return f".{variant}." in file or f".{variant}-" in file
+
+
+def _snapshot(place: Place, variant: str) -> Path:
     """A hub repository at one commit, as the hub's own tools cache it."""
+    field, repository, commit = place
     cache = _hub_cache()
     folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / commit
     if folder.is_dir():
         return folder
-    weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
-    wanted = f"*/{weights}" if field == "checkpoint" else weights
+    weights = f"*.{variant}*.safetensors" if variant else "*.safetensors"
+    wanted = f"*/{weights}" if field.endswith("checkpoint") else weights
     raise WeightsError(
         f"{field} {repository} at {commit} is not in this machine's hub cache ({cache}). "
         "Weights of this kind are large (SDXL in fp16: about 7 GB), and some ask for a licence "

@@ -14,7 +14,12 @@ from PIL.Image import Image as Picture
 from generation.spec import Recipe
 from generation.weights import Weights
 
-FAMILIES = {"sdxl": "generation.pipelines.sdxl"}
+FAMILIES = {
+    "sdxl": "generation.pipelines.sdxl",
+    "deepfloyd-if": "generation.pipelines.deepfloyd_if",
+    "amused": "generation.pipelines.amused",
+    "diffusers": "generation.pipelines.generic",
+}
 
 # A worker's log is for its own lines. Read by these libraries when they are first imported.
 QUIET = {
@@ -37,7 +42,7 @@ class Painting:
     """What a painter makes of one prompt."""
 
     picture: Picture
-    truncated: bool  # the text encoder did not see the whole prompt
+    truncated: bool  # no text encoder saw the whole prompt
 
 
 class Painter(Protocol):

@@ -122,7 +122,7 @@ def test_explicit_timesteps_of_euler_ancestral_are_the_ones_taken():
     # Where a spacing takes the same steps, the explicit ones must give the same sigmas.
     from diffusers import EulerAncestralDiscreteScheduler
 
-    from generation.pipelines.sdxl import ExplicitEulerAncestral
+    from generation.pipelines.schedulers import ExplicitEulerAncestral
 
     config = {"beta_schedule": "scaled_linear", "timestep_spacing": "trailing"}
     spaced = EulerAncestralDiscreteScheduler(**config)

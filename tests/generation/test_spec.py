@@ -97,7 +97,7 @@ def test_an_imported_recipe_takes_no_sampling_settings():
 def test_the_table_of_schedulers_is_true_of_diffusers():
     import diffusers
 
-    from generation.pipelines.sdxl import ExplicitEulerAncestral
+    from generation.pipelines.schedulers import ExplicitEulerAncestral
 
     for name, takes_timesteps in SCHEDULERS.items():
         kind = getattr(diffusers, name)

@@ -1,0 +1,109 @@
+"""What painters of all families do alike. A family says how its pipeline is called."""
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from diffusers.image_processor import VaeImageProcessor
+
+from generation.pipelines import DeviceLostError, MemoryFullError, Painting
+from generation.spec import Recipe
+
+
+class PipelinePainter:
+    """A loaded pipeline. A family overrides `_sample`, and `_limits` where its encoders differ."""
+
+    def __init__(self, recipe: Recipe, pipeline: Any, **facts: Any) -> None:
+        self._recipe = recipe
+        self._pipeline = pipeline
+        self.batch_size = 16 if pipeline.device.type == "cuda" else 8
+        self.facts = {
+            "pipeline": type(pipeline).__name__,
+            "scheduler": recipe.scheduler or type(pipeline.scheduler).__name__,
+            "revision": recipe.revision,
+            "dtype": recipe.dtype,
+            "device": _device_name(pipeline.device),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+            # What a pipeline may have and ours never has: see `loading.OFF`.
+            "safety_checker": "off",
+            "watermark": "off",
+            **facts,
+        }
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
+        """Paint prompts together, each from its own noise, so that batch mates do not matter."""
+        # On the CPU and one an image: the same noise on every device and in every batch.
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        try:
+            with torch.no_grad():
+                arrays = self._sample(list(prompts), generators)
+        except torch.OutOfMemoryError as error:
+            raise MemoryFullError(str(error)) from None
+        except MemoryError:
+            raise MemoryFullError("no memory left on this machine") from None
+        except torch.AcceleratorError as error:
+            if "out of memory" in str(error):
+                raise MemoryFullError(str(error)) from None
+            raise DeviceLostError(str(error)) from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):  # how the CPU's allocator says it
+                raise MemoryFullError(str(error)) from None
+            raise
+        if not np.isfinite(arrays).all():
+            raise ArithmeticError(
+                f"pixels that are not numbers: this model overflows in {self._recipe.dtype}"
+            )
+        pictures = VaeImageProcessor.numpy_to_pil(arrays)
+        cut = [self._is_truncated(prompt) for prompt in prompts]
+        return [Painting(picture, truncated) for picture, truncated in zip(pictures, cut)]
+
+    def free(self) -> None:
+        """Hand unused memory back to the device."""
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._pipeline = None
+        self.free()
+
+    def _sample(self, prompts: list[str], generators: list[torch.Generator], **more: Any) -> Any:
+        """Pixels from 0 to 1, of shape (images, height, width, 3)."""
+        recipe = self._recipe
+        explicit = {"timesteps": list(recipe.timesteps)} if recipe.timesteps else {}
+        return self._pipeline(
+            prompt=prompts,
+            num_inference_steps=recipe.steps,
+            guidance_scale=recipe.guidance,
+            width=recipe.width,
+            height=recipe.height,
+            generator=generators,
+            output_type="np",
+            **explicit,
+            **more,
+        ).images
+
+    def _limits(self) -> list[tuple[Any, int]]:
+        """The tokenizers in use, each with the number of tokens that its encoder is given."""
+        names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+        found = (getattr(self._pipeline, name, None) for name in names)
+        return [(one, one.model_max_length) for one in found if one is not None]
+
+    def _is_truncated(self, prompt: str) -> bool:
+        """Whether no text encoder saw the whole prompt. Where there are several, those that read
+        further make up for the others."""
+        limits = self._limits()
+        return bool(limits) and all(
+            len(tokenizer(prompt).input_ids) > limit for tokenizer, limit in limits
+        )
+
+
+def _device_name(device: Any) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
