@@ -16,6 +16,7 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 from celery.signals import worker_shutting_down
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from generation import pipelines, queries, services, weights
@@ -41,6 +42,12 @@ _stopping = RawValue("b", 0)
 _WORKER = secrets.token_hex(4)
 
 Clock = Callable[[], datetime]
+
+if unknown := sorted(set(settings.PAINTING_OPTIONS) - {*pipelines.OPTIONS, "none"}):
+    expected = ", ".join((*pipelines.OPTIONS, "none"))
+    raise ImproperlyConfigured(
+        f"PAINTING_OPTIONS names {', '.join(unknown)}; expected one or more of {expected}"
+    )
 
 
 class StoppedError(Exception):
@@ -126,7 +133,8 @@ class Studio:
 
 def _load(recipe: Recipe) -> Painter:
     found = weights.locate(recipe, settings.CHECKPOINT_DIRS)
-    return pipelines.load(recipe, found, device=settings.PAINTING_DEVICE)
+    device, options = settings.PAINTING_DEVICE, settings.PAINTING_OPTIONS
+    return pipelines.load(recipe, found, device=device, options=options)
 
 
 _studio = Studio(_load)

@@ -21,6 +21,9 @@ FAMILIES = {
     "diffusers": "generation.pipelines.generic",
 }
 
+# Ways to paint the same sooner: `generation.pipelines.speed`.
+OPTIONS = ("graphs", "channels-last", "fused-qkv", "autotune", "compile", "prompt-memory")
+
 # A worker's log is for its own lines. Read by these libraries when they are first imported.
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -54,6 +57,9 @@ class Painter(Protocol):
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
         """One painting per prompt, each from its own seed. Raises MemoryFullError."""
 
+    def hasten(self, asked: Sequence[str]) -> None:
+        """Paint the same sooner, by those of OPTIONS, or by what suits the device."""
+
     def free(self) -> None:
         """Hand unused memory back to the device."""
 
@@ -61,12 +67,14 @@ class Painter(Protocol):
         """Let go of the weights."""
 
 
-def load(recipe: Recipe, weights: Weights, *, device: str) -> Painter:
+def load(recipe: Recipe, weights: Weights, *, device: str, options: Sequence[str] = ()) -> Painter:
     """Load a recipe's pipeline. `device` is torch's name for one; empty: cuda where there is one.
 
-    Whatever is wrong with the weights is raised as it comes.
+    `options` are of OPTIONS, or none for what suits the device. Whatever is wrong with the weights
+    is raised as it comes.
     """
     painter: Painter = family(recipe.family).load(recipe, weights, device=device)
+    painter.hasten(options)
     return painter
 
 

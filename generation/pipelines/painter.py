@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import diffusers
-import numpy as np
 import torch
 import transformers
-from diffusers.image_processor import VaeImageProcessor
+from PIL import Image as Pictures
 
-from generation.pipelines import DeviceLostError, MemoryFullError, Painting
+from generation.pipelines import DeviceLostError, MemoryFullError, Painting, speed
 from generation.spec import Recipe
 
 
@@ -20,6 +19,7 @@ class PipelinePainter:
     def __init__(self, recipe: Recipe, pipeline: Any, **facts: Any) -> None:
         self._recipe = recipe
         self._pipeline = pipeline
+        self._options: tuple[str, ...] = ()
         self.batch_size = 16 if pipeline.device.type == "cuda" else 8
         self.facts = {
             "pipeline": type(pipeline).__name__,
@@ -36,13 +36,30 @@ class PipelinePainter:
             **facts,
         }
 
+    def hasten(self, asked: Sequence[str]) -> None:
+        """Use these options of `speed`, or for want of any those of the device.
+
+        Graphs are recorded for a number of images: a batch is then filled up to the next power
+        of two, with its last image.
+        """
+        options = speed.options_for(asked, self._pipeline.device.type)
+        speed.hasten(self._pipeline, options)
+        self._options = options
+        self.facts["options"] = list(options)
+
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
         """Paint prompts together, each from its own noise, so that batch mates do not matter."""
+        n = len(prompts)
+        fill = (1 << (n - 1).bit_length()) - n if "graphs" in self._options else 0
+        filled, noises = [*prompts, *[prompts[-1]] * fill], [*seeds, *[seeds[-1]] * fill]
         # On the CPU and one an image: the same noise on every device and in every batch.
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in noises]
         try:
             with torch.no_grad():
-                arrays = self._sample(list(prompts), generators)
+                pixels = torch.as_tensor(self._sample(filled, generators))[:n]
+                finite = bool(torch.isfinite(pixels).all())
+                # Where they are: a byte each crosses over in place of four.
+                pictures = (pixels.float() * 255).round().to(torch.uint8).cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise MemoryFullError(str(error)) from None
         except MemoryError:
@@ -55,13 +72,15 @@ class PipelinePainter:
             if "can't allocate memory" in str(error):  # how the CPU's allocator says it
                 raise MemoryFullError(str(error)) from None
             raise
-        if not np.isfinite(arrays).all():
+        if not finite:
             raise ArithmeticError(
                 f"pixels that are not numbers: this model overflows in {self._recipe.dtype}"
             )
-        pictures = VaeImageProcessor.numpy_to_pil(arrays)
         cut = [self._is_truncated(prompt) for prompt in prompts]
-        return [Painting(picture, truncated) for picture, truncated in zip(pictures, cut)]
+        return [
+            Painting(Pictures.fromarray(picture), truncated)
+            for picture, truncated in zip(pictures, cut)
+        ]
 
     def free(self) -> None:
         """Hand unused memory back to the device."""
@@ -78,17 +97,22 @@ class PipelinePainter:
         """Pixels from 0 to 1, of shape (images, height, width, 3)."""
         recipe = self._recipe
         explicit = {"timesteps": list(recipe.timesteps)} if recipe.timesteps else {}
-        return self._pipeline(
-            prompt=prompts,
+        images: torch.Tensor = self._pipeline(
+            **self._said(prompts),
             num_inference_steps=recipe.steps,
             guidance_scale=recipe.guidance,
             width=recipe.width,
             height=recipe.height,
             generator=generators,
-            output_type="np",
+            output_type="pt",
             **explicit,
             **more,
         ).images
+        return images.permute(0, 2, 3, 1)
+
+    def _said(self, prompts: list[str]) -> dict[str, Any]:
+        """The prompts as the pipeline takes them."""
+        return {"prompt": prompts}
 
     def _limits(self) -> list[tuple[Any, int]]:
         """The tokenizers in use, each with the number of tokens that its encoder is given."""

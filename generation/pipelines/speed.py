@@ -1,0 +1,131 @@
+"""Ways to paint the same picture sooner. None is part of a recipe: none changes what is asked for.
+
+`graphs` replays what a device was told once, in place of telling it again. `channels-last` and
+`fused-qkv` lay out weights anew, `autotune` picks the quickest of a device's convolutions and
+`compile` writes kernels that do several things at once. `prompt-memory` encodes a prompt once.
+docs/painting.md says which keep a picture to the bit and which within rounding.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as trees
+
+from generation.pipelines import OPTIONS
+
+ON_CUDA = ("graphs", "prompt-memory")
+N_REMEMBERED = 256  # prompts: about 0.1 GB with the two encoders of SDXL
+
+
+def options_for(asked: Sequence[str], device: str) -> tuple[str, ...]:
+    """The options to use: those asked for ("none" is none of them), else a device's own."""
+    on_cuda = device == "cuda"
+    chosen = asked or (ON_CUDA if on_cuda else ())
+    return tuple(one for one in OPTIONS if one in chosen and (on_cuda or one != "graphs"))
+
+
+def hasten(pipeline: Any, options: Iterable[str]) -> None:
+    """Apply options to the parts of a pipeline that are called once a step, or once an image."""
+    parts = [getattr(pipeline, name, None) for name in ("unet", "transformer")]
+    denoisers = [part for part in parts if part is not None]
+    vae = getattr(pipeline, "vae", None)
+    if "autotune" in options:
+        torch.backends.cudnn.benchmark = True
+    for part in (*denoisers, vae):
+        if "channels-last" in options and part is not None:
+            part.to(memory_format=torch.channels_last)
+    for part in denoisers:
+        if "fused-qkv" in options and hasattr(part, "fuse_qkv_projections"):
+            part.fuse_qkv_projections()
+        if "compile" in options:
+            part.compile_repeated_blocks(dynamic=False)
+    if "compile" in options and vae is not None:
+        vae.decoder.compile(dynamic=False)
+    if "graphs" in options:
+        encoders = [getattr(pipeline, f"text_encoder{n}", None) for n in ("", "_2", "_3")]
+        decoder = getattr(vae, "decoder", None)
+        for part in (*denoisers, *encoders, decoder):
+            if part is not None:
+                part.forward = Graphed(part.forward)
+
+
+class Graphed:
+    """A function of tensors on a CUDA device that is recorded once for each shape, then replayed.
+
+    A large model's step is thousands of launches, which a processor takes longer to make than a
+    device to carry out. What comes back belongs to the caller: the next call does not change it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._recorded: dict[Any, _Recording] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, shape = trees.tree_flatten((args, kwargs))
+        if not any(isinstance(leaf, torch.Tensor) and leaf.is_cuda for leaf in leaves):
+            return self._function(*args, **kwargs)
+        key = (str(shape), *map(_key, leaves))
+        if key not in self._recorded:
+            self._recorded[key] = _Recording(self._function, leaves, shape)
+        return self._recorded[key].replay(leaves)
+
+
+class _Recording:
+    """One shape's graph, with the memory that it reads from and writes to."""
+
+    def __init__(self, function: Callable[..., Any], leaves: list[Any], shape: Any) -> None:
+        self._leaves = [leaf.clone() if _on_device(leaf) else leaf for leaf in leaves]
+        args, kwargs = trees.tree_unflatten(self._leaves, shape)
+        # Twice beforehand, aside: libraries prepare themselves, and memory that is too small for
+        # the batch shows before anything is recorded.
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                function(*args, **kwargs)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._out = function(*args, **kwargs)
+
+    def replay(self, leaves: list[Any]) -> Any:
+        for mine, given in zip(self._leaves, leaves, strict=True):
+            if _on_device(mine):
+                mine.copy_(given)
+        self._graph.replay()
+        return trees.tree_map(lambda leaf: leaf.clone() if _on_device(leaf) else leaf, self._out)
+
+
+def _on_device(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.is_cuda
+
+
+def _key(leaf: Any) -> Any:
+    """What of an argument a recording is for: of a tensor its form, of anything else all of it."""
+    if isinstance(leaf, torch.Tensor):
+        return (tuple(leaf.shape), leaf.stride(), leaf.dtype, leaf.device)
+    return leaf if isinstance(leaf, (int, float, str, bool, type(None))) else repr(leaf)
+
+
+class PromptMemory:
+    """The encodings of the prompts seen last. `encode` gives for n prompts a tuple of tensors,
+    each with n rows."""
+
+    def __init__(self, encode: Callable[[list[str]], tuple[torch.Tensor, ...]]) -> None:
+        self._encode = encode
+        self._seen: OrderedDict[str, tuple[torch.Tensor, ...]] = OrderedDict()
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[torch.Tensor, ...]:
+        """What `encode` gives for these prompts; only those not remembered are encoded."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._seen]
+        if new:
+            rows = zip(*(part.unbind(0) for part in self._encode(new)))
+            self._seen.update(zip(new, rows))
+        found = [self._seen[prompt] for prompt in prompts]
+        for prompt in prompts:
+            self._seen.move_to_end(prompt)
+        while len(self._seen) > N_REMEMBERED:
+            self._seen.popitem(last=False)
+        return tuple(torch.stack(parts) for parts in zip(*found))
