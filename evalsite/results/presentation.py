@@ -356,7 +356,25 @@ def _left_out(study: Json, names: Names) -> Iterator[str]:
         first, second = names[comparison["first"]], names[comparison["second"]]
         where = f"{first} against {second} on prompt {comparison['prompt_id']}"
         yield f"{where}, removed: {comparison['reason']}"
+    for defect in study["image_defects"]:
+        if defect["in_study"]:
+            name = names.get(defect["system"], defect["system"])
+            what = f"a {defect['kind'].lower()} image of {name} on prompt {defect['prompt_id']}"
+            yield f"Kept: {what}, {defect['detail']}."
+    for event in study["image_events"]:
+        yield _event_text(event, names)
     for exclusion in study["exclusions"]:
         yield f"Rater {exclusion['rater_id']} excluded: {exclusion['reason']}"
     for reason, n in study["flags"].items():
         yield f"{counted(n, 'pair')} that a rater could not judge ({reason.lower()})"
+
+
+def _event_text(event: Json, names: Names) -> str:
+    same = event["sha256_before"] == event["sha256_after"]
+    what = {
+        "DAMAGED": "was found damaged in the store",
+        "REPAINTED": f"was made a second time, {'the same' if same else 'with other'} pixels",
+        "REIMPORTED": "came from a file that had other content when it was imported before",
+    }
+    image = f"The image of {names[event['system']]} on prompt {event['prompt_id']}"
+    return f"{image} {what[event['kind']]} ({event['at']})."
