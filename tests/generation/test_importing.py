@@ -103,6 +103,7 @@ def test_a_manifest_is_read_from_json_lines_and_from_csv_alike(folder):
         ({"file_name": "deep/../../secret.png"}, "expected a path below the folder"),
         ({"file_name": "/etc/passwd"}, "expected a path below the folder"),
         ({"file_name": "deep\\2.webp"}, "expected a path below the folder"),
+        ({"file_name": "C:2.webp"}, "expected a path below the folder"),
         ({"file_name": "deep"}, "deep is not there"),
         ({"file_name": "link.png"}, "link.png is a symbolic link"),
         ({"file_name": "way/2.webp"}, "way/2.webp is a symbolic link"),
@@ -156,8 +157,8 @@ def test_a_bomb_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sample": 0}, "line 2: prompt, system and sample are those of line 1"),
-        ({"seed": 0}, "line 2: prompt, system and seed are those of line 1 (a row without"),
+        ({"sample": 0}, "line 2: prompt, system and sample are those of metadata.jsonl line 1"),
+        ({"seed": 0}, "line 2: prompt, system and seed are those of metadata.jsonl line 1 (a row"),
     ],
 )
 def test_one_answer_cannot_be_given_twice(folder, change, message):

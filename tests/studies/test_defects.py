@@ -15,6 +15,7 @@ from evalsite.studies.models import Prompt, Study
 from evalsite.voting.services import NotPrepared, close_study, open_study
 from generation.encoding import flat_colour
 from generation.services import DamagedFileError, read_stored
+from tests import world
 from tests.results import contract
 from tests.studies.files import draft, image_folder, study_file
 from tests.world import HOUR, NOON
@@ -86,6 +87,21 @@ def test_a_prompt_leaves_for_all_systems_where_the_study_drops_defects(tmp_path)
 def test_every_prompt_of_a_duplicate_leaves_whichever_came_first(tmp_path):
     study = prepared(tmp_path, twins=(0, 2), on_duplicate="drop")
     assert [position for position, _ in removed(study)] == [0, 2]
+    assert queries.is_prepared(study)
+
+
+def test_painted_defects_leave_as_their_images_come():
+    def picture(position: int, prompt: str) -> Pictures.Image:
+        number = int(prompt[-1])
+        made = world.plain_picture(position, "same" if position and number > 1 else prompt)
+        if position or number:
+            made.paste("white", (0, 0, 8, 8))
+        return made
+
+    study = world.prepared_study(
+        n_prompts=5, picture=picture, on_blank="DROP", on_duplicate="DROP", votes_per_comparison=1
+    )
+    assert [position for position, _ in removed(study)] == [0, 2, 3, 4]
     assert queries.is_prepared(study)
 
 
