@@ -1,9 +1,9 @@
 """What a report says of its study beside the votes: the `study` part of report.json."""
 
-from evalsite.results.queries import Record, StudyDesign, prompt_label
+from evalsite.results.queries import Record, StudyDesign
 from evalsite.results.report import Json
 from evalsite.results.tables import timestamp
-from evalsite.studies.models import Study
+from evalsite.studies.models import Study, prompt_label
 from generation.spec import Recipe, public_place
 
 

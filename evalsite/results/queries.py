@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from evalsite.results.summary import Column, Design, Votes
 from evalsite.stats.clusters import UNLABELLED, Codes
-from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
+from evalsite.studies.models import (
+    Comparison,
+    Criterion,
+    Entry,
+    Prompt,
+    Study,
+    System,
+    prompt_label,
+)
 from evalsite.studies.queries import live
 from evalsite.studies.resolve import planned_pairs
 from evalsite.voting.models import Ballot, Flag, Rater, Vote
@@ -140,11 +148,6 @@ class Record:
     def rater_labels(self) -> dict[int, str]:
         """Id of a rater -> a name that means nothing outside the export; never the code."""
         return {rater.pk: f"r{number:03d}" for number, rater in enumerate(self.raters, start=1)}
-
-
-def prompt_label(position: int) -> str:
-    """A prompt's name in exports."""
-    return f"p{position:03d}"
 
 
 def _image_events(study: Study) -> tuple[tuple[ImageEvent, Entry], ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from evalsite.studies.models import Comparison, Entry, Prompt, Study
+from evalsite.studies.models import Comparison, Entry, Prompt, Study, prompt_label
 from generation.models import Image
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Defect:
     entry_id: int
     prompt_id: int
     position: int  # the prompt's
+    text: str  # the prompt's
     sample: int
     system: str  # its key
     detail: str  # what was seen, in words
@@ -52,7 +53,8 @@ class Defect:
     @property
     def sentence(self) -> str:
         state = "in the study" if self.in_study else "left the study"
-        return f"prompt {self.position}, {self.reason} ({self.rule.lower()}; {state})"
+        prompt = f"{prompt_label(self.position)}, “{self.text[:60]}”"
+        return f"{prompt}: {self.reason} ({self.rule.lower()}; {state})"
 
     def as_json(self) -> dict[str, Any]:
         """As frozen when the study opens. No ids: they mean nothing elsewhere."""
@@ -134,6 +136,7 @@ def _defect(study: Study, entry: Entry, alike: list[Entry], in_study: bool) -> D
         entry_id=entry.pk,
         prompt_id=entry.prompt_id,
         position=entry.prompt.position,
+        text=entry.prompt.text,
         sample=entry.sample,
         system=entry.system.key,
         detail=detail,
@@ -143,7 +146,7 @@ def _defect(study: Study, entry: Entry, alike: list[Entry], in_study: bool) -> D
 
 def _place(entry: Entry) -> str:
     sample = f", sample {entry.sample}" if entry.sample else ""
-    return f"prompt {entry.prompt.position}{sample}"
+    return f"{prompt_label(entry.prompt.position)}{sample}"
 
 
 def defect_obstacles(study: Study, defects: Iterable[Defect]) -> list[str]:
@@ -155,12 +158,16 @@ def defect_obstacles(study: Study, defects: Iterable[Defect]) -> list[str]:
         if defect.in_study and defect.rule != Study.OnDefect.KEEP
     )
     return [
-        f"{n} {kind.lower()} images are to leave the study and have not: prepare it again"
+        f"{_counted(n, kind)} to leave the study and still there: prepare it again"
         if rule == Drop
-        else f"{n} {kind.lower()} images: look at them, then decide for every system alike with "
+        else f"{_counted(n, kind)}: look at them, then decide for every system alike with "
         f'on_{kind.lower()} = "drop" or "keep" in the study file or the admin, and prepare again'
         for (kind, rule), n in waiting.items()
     ]
+
+
+def _counted(n: int, kind: DefectKind) -> str:
+    return f"{n} {kind.lower()} image{'' if n == 1 else 's'}"
 
 
 def drop_defects(study: Study, *, at: datetime, of: Prompt | None = None) -> None:

@@ -148,6 +148,8 @@ def _against_study(images: Sequence[ImportedImage], asked: Asked) -> list[str]:
         + (_nearest(image.prompt, asked.texts) if number < N_HINTS else "")
         for number, image in enumerate(strange)
     ]
+    if strange:
+        problems.append("(images of prompts that the study does not have are left out by --pick)")
     for system in dict.fromkeys(image.system for image in images):
         own = [image for image in images if image.system == system]
         found = answers(own)

@@ -14,6 +14,11 @@ def random_code() -> str:
     return secrets.token_urlsafe(16)
 
 
+def prompt_label(position: int) -> str:
+    """What reports and people at a desk call a prompt, by its place in the study."""
+    return f"p{position:03d}"
+
+
 CONSENT = """\
 You will compare pictures that computer programs made from short texts. There are no wrong answers.
 

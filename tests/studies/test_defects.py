@@ -51,7 +51,7 @@ def test_a_study_of_good_images_has_no_defect(tmp_path):
 def test_a_blank_image_keeps_the_study_closed_until_somebody_decides(tmp_path):
     study = prepared(tmp_path, blank=1)
     (obstacle,) = queries.obstacles(study)
-    assert obstacle.startswith("1 blank images: look at them, then decide")
+    assert obstacle.startswith("1 blank image: look at them, then decide")
     with pytest.raises(NotPrepared, match="on_blank"):
         open_study(study=study, at=NOON)
     Study.objects.update(on_blank="KEEP")
@@ -62,9 +62,12 @@ def test_a_blank_image_keeps_the_study_closed_until_somebody_decides(tmp_path):
 def test_what_was_found_is_said_in_words(tmp_path):
     found = queries.preparation(prepared(tmp_path, blank=1, twins=(0, 2))).defects
     assert [defect.sentence for defect in found] == [
-        "prompt 0, duplicate image of alpha: the same pixels as on prompt 2 (refuse; in the study)",
-        "prompt 1, blank image of alpha: one colour all over, black (refuse; in the study)",
-        "prompt 2, duplicate image of alpha: the same pixels as on prompt 0 (refuse; in the study)",
+        "p000, “a red kite”: duplicate image of alpha: the same pixels as on p002 "
+        "(refuse; in the study)",
+        "p001, “two blue doors”: blank image of alpha: one colour all over, black "
+        "(refuse; in the study)",
+        "p002, “rain over a harbour”: duplicate image of alpha: the same pixels as on p000 "
+        "(refuse; in the study)",
     ]
 
 
@@ -160,10 +163,10 @@ def test_the_command_lists_them_before_the_study_opens(tmp_path):
     Pictures.new("RGB", (64, 64)).save(tmp_path / "images" / "alpha-1.png")
     out = io.StringIO()
     call_command("study", "apply", str(study_file(tmp_path)), stdout=out)
-    with pytest.raises(CommandError, match="1 blank images"):
+    with pytest.raises(CommandError, match="1 blank image:"):
         call_command("study", "prepare", "small", stdout=out)
     call_command("study", "status", "small", stdout=out)
-    assert out.getvalue().count("prompt 1, blank image of alpha") == 2
+    assert out.getvalue().count("p001, “two blue doors”: blank image of alpha") == 2
 
 
 def test_the_report_says_what_was_found_and_what_the_rule_did(tmp_path):

@@ -192,6 +192,7 @@ def test_what_a_study_does_not_ask_is_refused_by_name_or_left_out(tmp_path):
     assert refused(folder, system="mine", study=str(path)) == [
         '00000/samples/00000.png: prompt "a red kite" is none of the study\'s; '
         'did you mean "a red kites"?',
+        "(images of prompts that the study does not have are left out by --pick)",
         'mine: no image (sample 0) for prompt "a red kites"',
     ]
     path = study_file(tmp_path, prompts=list(PROMPTS[1:]))
