@@ -14,6 +14,7 @@ from evalsite.results.wording import counted
 from evalsite.stats import Fragility
 
 Names = dict[str, str]  # key of a system -> what people read
+N_IMAGE_NOTES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +357,21 @@ def _left_out(study: Json, names: Names) -> Iterator[str]:
         first, second = names[comparison["first"]], names[comparison["second"]]
         where = f"{first} against {second} on prompt {comparison['prompt_id']}"
         yield f"{where}, removed: {comparison['reason']}"
+    for exclusion in study["exclusions"]:
+        yield f"Rater {exclusion['rater_id']} excluded: {exclusion['reason']}"
+    for reason, n in study["flags"].items():
+        yield f"{counted(n, 'pair')} that a rater could not judge ({reason.lower()})"
+
+
+def image_notes(report: Json, names: Names) -> tuple[str, ...]:
+    """Blank and repeated images that raters saw, and finished images that were made anew, a line
+    each; the first of many. What left the study for them stands among what was left out."""
+    notes = list(_image_notes(report["study"], names))
+    more = len(notes) - N_IMAGE_NOTES
+    return (*notes[:N_IMAGE_NOTES], *[f"And {more:,} more: report.json has them all."] * (more > 0))
+
+
+def _image_notes(study: Json, names: Names) -> Iterator[str]:
     for defect in study["image_defects"]:
         if defect["in_study"]:
             name = names.get(defect["system"], defect["system"])
@@ -363,10 +379,6 @@ def _left_out(study: Json, names: Names) -> Iterator[str]:
             yield f"Kept: {what}, {defect['detail']}."
     for event in study["image_events"]:
         yield _event_text(event, names)
-    for exclusion in study["exclusions"]:
-        yield f"Rater {exclusion['rater_id']} excluded: {exclusion['reason']}"
-    for reason, n in study["flags"].items():
-        yield f"{counted(n, 'pair')} that a rater could not judge ({reason.lower()})"
 
 
 def _event_text(event: Json, names: Names) -> str:
