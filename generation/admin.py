@@ -14,14 +14,30 @@ from django.utils.safestring import SafeString
 from PIL import Image as Pictures
 
 from generation import services
-from generation.models import Image
+from generation.models import Image, ImageEvent
 
 if TYPE_CHECKING:
     ImageModelAdmin = admin.ModelAdmin[Image]
+    EventInline = admin.TabularInline[ImageEvent, Image]
 else:
-    ImageModelAdmin = admin.ModelAdmin
+    ImageModelAdmin, EventInline = admin.ModelAdmin, admin.TabularInline
 
 PREVIEW = 256  # pixels
+
+
+class ImageEventListing(EventInline):
+    """What befell the image once it was finished."""
+
+    model = ImageEvent
+    fields = ("at", "kind", "sha256_before", "sha256_after")
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
+        return False
 
 
 @admin.register(Image)
@@ -33,6 +49,7 @@ class ImageAdmin(ImageModelAdmin):
     search_fields = ("prompt", "digest", "error")
     ordering = ("-id",)
     actions = ("retry_failed",)
+    inlines = (ImageEventListing,)
     exclude = ("file",)  # it has no address; `preview` shows it
     show_full_result_count = False
 

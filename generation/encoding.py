@@ -4,6 +4,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image as Pictures
 from PIL import ImageCms, ImageOps
@@ -22,6 +23,7 @@ class Encoded:
     sha256: str
     width: int
     height: int
+    flat_colour: str = ""  # as #rrggbb where every pixel has it: nothing was painted
 
     suffix = ".webp"
 
@@ -37,7 +39,18 @@ def encode(picture: Picture) -> Encoded:
     plain.save(buffer, "WEBP", lossless=True, quality=0, method=0)
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest()
-    return Encoded(content, digest, plain.width, plain.height)
+    return Encoded(content, digest, plain.width, plain.height, flat_colour(plain))
+
+
+def flat_colour(picture: Picture) -> str:
+    """The colour of an RGB picture that has one colour alone, as `#000000`; else nothing.
+
+    A safety filter, a full number range and a failed decoder all leave such pictures.
+    """
+    ranges = cast(tuple[tuple[int, int], ...], picture.getextrema())
+    if any(low != high for low, high in ranges):
+        return ""
+    return "#" + "".join(f"{low:02x}" for low, _ in ranges)
 
 
 class PictureError(ValueError):

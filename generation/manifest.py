@@ -7,7 +7,10 @@ whole, every problem is listed with its line, and nothing is taken from one that
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +24,7 @@ OPTIONAL = ("seed", "sha256", "recipe", "source", "licence")
 MAX_ROWS = 200_000
 MAX_LINE = 100_000  # characters
 MAX_PROBLEMS = 200
+DRIVE = re.compile("[A-Za-z]:")
 
 
 class ManifestError(ValueError):
@@ -83,25 +87,75 @@ def read_manifest(folder: Path) -> Manifest:
     if len(found) != 1:
         what = "both are there" if found else "neither is there"
         raise ManifestError([f"{folder}: expected one of {' or '.join(NAMES)}, {what}"])
-    path, problems, images = found[0], list[str](), list[ImportedImage]()
-    for n_rows, (line, row) in enumerate(_rows(path), 1):
+    path = found[0]
+    images = check_rows(
+        folder, raw_rows(path), name=path.name, place=lambda line: f"{path.name} line {line}"
+    )
+    return Manifest(path, images)
+
+
+def check_rows(
+    folder: Path, rows: Iterable[tuple[int, Any]], *, name: str, place: Callable[[int], str]
+) -> tuple[ImportedImage, ...]:
+    """Rows by their line, each checked with the file that it names.
+
+    `place` says in words where a line stands, `name` where all of them do. Raises ManifestError,
+    which lists all problems.
+    """
+    problems, images = list[str](), list[ImportedImage]()
+    for n_rows, (line, row) in enumerate(rows, 1):
         if n_rows > MAX_ROWS:
-            problems.append(f"{path.name}: more than {MAX_ROWS:,} rows, split it")
+            problems.append(f"{name}: more than {MAX_ROWS:,} rows, split it")
             break
         try:
             images.append(_read_row(folder, line, row))
         except ManifestError as error:
-            problems += [f"{path.name} line {line}: {problem}" for problem in error.problems]
-    problems += [f"{path.name} {problem}" for problem in _repeats(images)]
+            problems += [f"{place(line)}: {problem}" for problem in error.problems]
+    problems += _repeats(images, place)
     if not images and not problems:
-        problems.append(f"{path.name}: no rows")
+        problems.append(f"{name}: no rows")
     if problems:
-        more = len(problems) - MAX_PROBLEMS
-        raise ManifestError(problems[:MAX_PROBLEMS] + [f"and {more} more"] * (more > 0))
-    return Manifest(path, tuple(images))
+        raise ManifestError(listed(problems))
+    return tuple(images)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+def listed(problems: list[str]) -> list[str]:
+    """As many problems as anybody reads, and how many more there are."""
+    more = len(problems) - MAX_PROBLEMS
+    return problems[:MAX_PROBLEMS] + [f"and {more} more"] * (more > 0)
+
+
+def write_manifest(folder: Path, images: Iterable[ImportedImage], *, replace: bool = False) -> Path:
+    """Write a folder's manifest whole or not at all: to the side, then moved into place.
+
+    Files are named with their hashes, so that a change is noticed. One that is there already is
+    kept, and FileExistsError raised, unless it is to be replaced.
+    """
+    path = folder / NAMES[0]
+    lines = [json.dumps(_as_row(image), ensure_ascii=False) + "\n" for image in images]
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        if path.exists() and not replace:
+            raise FileExistsError(f"{path} is there already")
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def _as_row(image: ImportedImage) -> dict[str, Any]:
+    row = {name: getattr(image, name) for name in (*REQUIRED, "sha256")}
+    if image.seed != image.sample:
+        row["seed"] = image.seed
+    return row | {name: text for name in OPTIONAL[2:] if (text := getattr(image, name))}
+
+
+def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """Line numbers and raw rows, or the problem in place of a row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -196,7 +250,7 @@ def _number(row: dict[str, Any], name: str, problems: list[str]) -> int | None:
 def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
     """The file that a row names, if it is a plain file below the folder and no link."""
     parts = PurePosixPath(name).parts
-    if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+    if not name or name.startswith("/") or ".." in parts or "\\" in name or DRIVE.match(name):
         problems.append(f"file_name: expected a path below the folder, got {name!r}")
         return None
     path = folder.joinpath(*parts)
@@ -222,7 +276,7 @@ def _check_file(path: Path, expected: str, problems: list[str]) -> tuple[str, tu
     return sha256, (0, 0)
 
 
-def _repeats(images: list[ImportedImage]) -> Iterator[str]:
+def _repeats(images: list[ImportedImage], place: Callable[[int], str]) -> Iterator[str]:
     """One answer per prompt, system and sample, and no seed twice among them."""
     first: dict[tuple[str, str, str, int], int] = {}
     for image in images:
@@ -231,8 +285,8 @@ def _repeats(images: list[ImportedImage]) -> Iterator[str]:
             if key in first:
                 note = " (a row without a seed has its sample's number)" if what == "seed" else ""
                 yield (
-                    f"line {image.line}: prompt, system and {what} are those of line "
-                    f"{first[key]}{note}"
+                    f"{place(image.line)}: prompt, system and {what} are those of "
+                    f"{place(first[key])}{note}"
                 )
                 break
             first[key] = image.line

@@ -1,4 +1,4 @@
-"""One table: the images that are wanted, and what became of them."""
+"""The images that are wanted, what became of them, and what befell those that were finished."""
 
 import secrets
 
@@ -42,6 +42,7 @@ class Image(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     width = models.PositiveIntegerField(null=True, blank=True)
     height = models.PositiveIntegerField(null=True, blank=True)
+    flat_colour = models.CharField(max_length=7, blank=True)  # #rrggbb: one colour all over
     provenance = models.JSONField(default=dict, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -71,3 +72,30 @@ class Image(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prompt[:60]} ({self.status.lower()})"
+
+
+class ImageEvent(models.Model):
+    """Something that befell a finished image. Rows are added, never changed: results rest on
+    images, and one that was made anew may look different.
+
+    DAMAGED: its file was found not to be what was stored. REPAINTED: a finished image was painted
+    or brought a second time, its file before gone. REIMPORTED: this image came from a file that
+    had other content when it was imported before, as another image.
+    """
+
+    class Kind(models.TextChoices):
+        DAMAGED = "DAMAGED"
+        REPAINTED = "REPAINTED"
+        REIMPORTED = "REIMPORTED"
+
+    image = models.ForeignKey(Image, models.PROTECT, related_name="events")
+    kind = models.CharField(max_length=10, choices=Kind)
+    sha256_before = models.CharField(max_length=64)
+    sha256_after = models.CharField(max_length=64)  # equal: not one pixel differs
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.image}: {self.kind.lower()}"

@@ -22,7 +22,7 @@ from django.db.models import F, QuerySet
 from generation import messages, queries, weights
 from generation.encoding import Encoded, PictureError, encode, file_sha256, open_picture
 from generation.manifest import ImportedImage
-from generation.models import Image, image_path
+from generation.models import Image, ImageEvent, image_path
 from generation.spec import MAX_SEED, Recipe, image_digest
 
 T = TypeVar("T")
@@ -235,22 +235,26 @@ def store_painting(
     """Store a painted image, if it is still this claim's; a lost claim stores nothing.
 
     The file is whole on disk, under a random name, before the row points at it. When the database
-    fails in between, the file stays: it may already be pointed at.
+    fails in between, the file stays: it may already be pointed at. An image that was finished
+    before, and is painted anew, leaves an event.
     """
     file = _write(image, encoded)
-    stored = (
-        claim.rows()
-        .filter(pk=image.pk)
-        .update(
-            status=Image.Status.READY,
-            claim_token="",
-            lease_expires_at=None,
-            error="",
-            finished_at=at,
-            provenance=provenance,
-            **file,
+    with transaction.atomic():
+        stored = (
+            claim.rows()
+            .filter(pk=image.pk)
+            .update(
+                status=Image.Status.READY,
+                claim_token="",
+                lease_expires_at=None,
+                error="",
+                finished_at=at,
+                provenance=provenance,
+                **file,
+            )
         )
-    )
+        if stored and image.file:
+            _note(image, ImageEvent.Kind.REPAINTED, image.sha256, file["sha256"], at)
     if not stored:
         default_storage.delete(file["file"])
     elif image.file:  # one that was damaged
@@ -285,12 +289,21 @@ def read_stored(image: Image, *, at: datetime) -> bytes:
     """
     with image.file.open("rb") as file:
         content: bytes = file.read()
-    if hashlib.sha256(content).hexdigest() == image.sha256:
+    found = hashlib.sha256(content).hexdigest()
+    if found == image.sha256:
         return content
     reason = "Its file is not what was stored: it was cut short or changed."
     same = Image.objects.filter(pk=image.pk, status=Image.Status.READY, file=image.file.name)
-    same.update(status=Image.Status.FAILED, error=reason, finished_at=at)
+    with transaction.atomic():
+        if same.update(status=Image.Status.FAILED, error=reason, finished_at=at):
+            _note(image, ImageEvent.Kind.DAMAGED, image.sha256, found, at)
     raise DamagedFileError(reason)
+
+
+def _note(image: Image, kind: str, before: str, after: str, at: datetime) -> None:
+    ImageEvent.objects.create(
+        image=image, kind=kind, sha256_before=before, sha256_after=after, at=at
+    )
 
 
 def _write(image: Image, encoded: Encoded) -> dict[str, Any]:
@@ -301,6 +314,7 @@ def _write(image: Image, encoded: Encoded) -> dict[str, Any]:
         "sha256": encoded.sha256,
         "width": encoded.width,
         "height": encoded.height,
+        "flat_colour": encoded.flat_colour,
     }
 
 
@@ -321,31 +335,53 @@ def import_images(
     """Store images that others made, all of them READY, or none: digest -> id.
 
     `recipe` is that of the system they answer for (its revision pins them). Images that are
-    already there are kept as they are, but for those whose file was damaged.
+    already there are kept as they are, but for those whose file was damaged. One that takes the
+    place of another, and one whose file was imported with other content before, leave an event.
     """
     if recipe.family != "imported":
         raise ValueError(f"{recipe.checkpoint}: only an imported recipe takes images from files")
     wanted = {image_digest(recipe, image.prompt, image.seed): image for image in images}
     failed = Image.objects.filter(recipe_digest=recipe.digest, status=Image.Status.FAILED)
-    damaged = dict(failed.values_list("digest", "file"))
+    hurt = {image.digest: image for image in failed}
+    damaged = {digest: str(image.file) for digest, image in hurt.items()}
     known = _ids_of(wanted)
     new = {d: image for d, image in wanted.items() if d not in known or d in damaged}
     rows = _import_rows(recipe, new, at)
     with transaction.atomic():
-        for row in (row for row in rows if row.digest in damaged):
-            failed.filter(digest=row.digest).update(error="", **_stored_fields(row))
+        for row in (row for row in rows if row.digest in hurt):
+            old = hurt[row.digest]
+            if failed.filter(digest=row.digest).update(error="", **_stored_fields(row)):
+                _note(old, ImageEvent.Kind.REPAINTED, old.sha256, row.sha256, at)
         Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
         ids = {**known, **_ids_of(new)}
+        _note_changed(recipe, [row for row in rows if row.digest not in known], ids, at)
         kept = {name for chunk in _cut(list(ids.values()), ROWS) for name in _names(chunk)}
-    for name in [row.file.name for row in rows] + [damaged[d] for d in new if d in damaged]:
+    for name in [str(row.file) for row in rows] + [damaged[d] for d in new if d in damaged]:
         if name not in kept:  # another import was first, or it was damaged
             default_storage.delete(name)
     return {digest: ids[digest] for digest in wanted}
 
 
 def _stored_fields(row: Image) -> dict[str, Any]:
-    names = ("status", "file", "sha256", "width", "height", "provenance", "finished_at")
-    return {name: getattr(row, name) for name in names}
+    names = ("status", "file", "sha256", "width", "height", "flat_colour")
+    return {name: getattr(row, name) for name in (*names, "provenance", "finished_at")}
+
+
+def _note_changed(recipe: Recipe, rows: list[Image], ids: dict[str, int], at: datetime) -> None:
+    """An event for each new image that a file of this name, in this folder, was before as well,
+    with other pixels. Two queries where there is none.
+    """
+    if not rows:
+        return
+    same_folder = Image.objects.filter(
+        recipe__family="imported", recipe__checkpoint=recipe.checkpoint
+    ).exclude(recipe_digest=recipe.digest)
+    before = dict(same_folder.order_by("pk").values_list("provenance__file_name", "sha256"))
+    stored = Image.objects.in_bulk([ids[row.digest] for row in rows])
+    for row in rows:
+        old, image = before.get(row.provenance["file_name"]), stored[ids[row.digest]]
+        if old and old != row.sha256 and image.file.name == row.file.name:
+            _note(image, ImageEvent.Kind.REIMPORTED, old, row.sha256, at)
 
 
 def _names(ids: Sequence[int]) -> QuerySet[Image, str]:

@@ -49,6 +49,7 @@ def study(
     """A draft: its systems, prompts and criteria, nothing painted yet."""
     slug = fields.pop("slug", f"study-{next(_numbers)}")
     defaults = {"title": "Which picture?", "seed": 7, "display_size": SIDE, "created_at": NOON}
+    defaults |= {"on_blank": "KEEP", "on_duplicate": "KEEP"}  # this world paints plain pictures
     made = Study.objects.create(slug=slug, **defaults | fields)
     for position, key in enumerate(criteria):
         question = QUESTIONS.get(key, f"Which image is better by its {key}?")

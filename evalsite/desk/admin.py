@@ -27,6 +27,7 @@ from evalsite.voting.services import (
 
 admin.site.site_header = admin.site.site_title = "Evalsite"
 admin.site.index_title = "Studies and their evidence"
+N_DEFECTS = 50  # listed on a study's page
 DISPLAY_FIELDS = {"display_size", "resampler", "upscaler"}
 ACTS = {  # act -> the states it starts from, what it does
     "prepare": (
@@ -108,6 +109,8 @@ class StudyAdmin(StudyModelAdmin):
                     "votes_per_comparison",
                     "votes_per_rater",
                     "on_failure",
+                    "on_blank",
+                    "on_duplicate",
                     "simulated",
                 ]
             },
@@ -182,7 +185,10 @@ class StudyAdmin(StudyModelAdmin):
             f"{s.label}: {s.ready} of {s.wanted} ready, {s.failed} failed, {s.displayed} shown"
             for s in preparation.systems
         ]
-        return "\n".join([*rows, *preparation.obstacles]) or "-"
+        found = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
+        more = len(preparation.defects) - N_DEFECTS
+        found += [f"and {more} more images to look at"] * (more > 0)
+        return "\n".join([*rows, *preparation.obstacles, *found]) or "-"
 
     # Acts
 

@@ -159,6 +159,7 @@ def page_context(report: Report) -> Json:
         "methods": methods(report.data, names),
         "raters": presentation.flagged_raters(report.data),
         "left_out": presentation.left_out(report.data, names) if in_study else (),
+        "image_notes": presentation.image_notes(report.data, names) if in_study else (),
         "systems": presentation.system_lines(report.data, names) if in_study else (),
     }
 

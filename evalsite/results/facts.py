@@ -3,6 +3,7 @@
 from evalsite.results.queries import Record, StudyDesign
 from evalsite.results.report import Json
 from evalsite.results.tables import timestamp
+from evalsite.studies.models import Study, prompt_label
 from generation.spec import Recipe, public_place
 
 
@@ -20,7 +21,41 @@ def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
         "design": _design_json(design),
         "counts": _counts_json(record, n_counted),
         **_left_out_json(record, design),
+        "image_defects": _defects_json(study),
+        "image_events": _events_json(record),
     }
+
+
+def _defects_json(study: Study) -> list[Json]:
+    """As frozen when the study opened: what was found then, and what its rules made of it."""
+    return [
+        {
+            "kind": defect["kind"],
+            "rule": defect["rule"],
+            "prompt_id": prompt_label(defect["position"]),
+            "system": defect["system"],
+            "sample": defect["sample"],
+            "detail": defect["detail"],
+            "in_study": defect["in_study"],
+        }
+        for defect in (study.spec or {}).get("defects", [])
+    ]
+
+
+def _events_json(record: Record) -> list[Json]:
+    """What befell finished images of the study, in order of time."""
+    return [
+        {
+            "kind": event.kind,
+            "prompt_id": prompt_label(entry.prompt.position),
+            "system": entry.system.key,
+            "sample": entry.sample,
+            "sha256_before": event.sha256_before,
+            "sha256_after": event.sha256_after,
+            "at": timestamp(event.at),
+        }
+        for event, entry in record.image_events
+    ]
 
 
 def _design_json(design: StudyDesign) -> Json:
@@ -34,6 +69,8 @@ def _design_json(design: StudyDesign) -> Json:
         "resampler": study.resampler,
         "upscaler": study.upscaler or None,
         "on_failure": study.on_failure,
+        "on_blank": study.on_blank,
+        "on_duplicate": study.on_duplicate,
         "criteria": [
             {
                 "key": criterion.key,

@@ -14,6 +14,7 @@ from evalsite.results.wording import counted
 from evalsite.stats import Fragility
 
 Names = dict[str, str]  # key of a system -> what people read
+N_IMAGE_NOTES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,3 +361,32 @@ def _left_out(study: Json, names: Names) -> Iterator[str]:
         yield f"Rater {exclusion['rater_id']} excluded: {exclusion['reason']}"
     for reason, n in study["flags"].items():
         yield f"{counted(n, 'pair')} that a rater could not judge ({reason.lower()})"
+
+
+def image_notes(report: Json, names: Names) -> tuple[str, ...]:
+    """Blank and repeated images that raters saw, and finished images that were made anew, a line
+    each; the first of many. What left the study for them stands among what was left out."""
+    notes = list(_image_notes(report["study"], names))
+    more = len(notes) - N_IMAGE_NOTES
+    return (*notes[:N_IMAGE_NOTES], *[f"And {more:,} more: report.json has them all."] * (more > 0))
+
+
+def _image_notes(study: Json, names: Names) -> Iterator[str]:
+    for defect in study["image_defects"]:
+        if defect["in_study"]:
+            name = names.get(defect["system"], defect["system"])
+            what = f"a {defect['kind'].lower()} image of {name} on prompt {defect['prompt_id']}"
+            yield f"Kept: {what}, {defect['detail']}."
+    for event in study["image_events"]:
+        yield _event_text(event, names)
+
+
+def _event_text(event: Json, names: Names) -> str:
+    same = event["sha256_before"] == event["sha256_after"]
+    what = {
+        "DAMAGED": "was found damaged in the store",
+        "REPAINTED": f"was made a second time, {'the same' if same else 'with other'} pixels",
+        "REIMPORTED": "came from a file that had other content when it was imported before",
+    }
+    image = f"The image of {names[event['system']]} on prompt {event['prompt_id']}"
+    return f"{image} {what[event['kind']]} ({event['at']})."

@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 
 from evalsite.results.summary import Column, Design, Votes
 from evalsite.stats.clusters import UNLABELLED, Codes
-from evalsite.studies.models import Comparison, Criterion, Prompt, Study, System
+from evalsite.studies.models import (
+    Comparison,
+    Criterion,
+    Entry,
+    Prompt,
+    Study,
+    System,
+    prompt_label,
+)
 from evalsite.studies.queries import live
 from evalsite.studies.resolve import planned_pairs
 from evalsite.voting.models import Ballot, Flag, Rater, Vote
 from evalsite.voting.queries import counted_votes
+from generation.models import ImageEvent
 
 Choice = Vote.Choice
 
@@ -124,6 +133,7 @@ class Record:
     prompts: tuple[Prompt, ...]
     raters: tuple[Rater, ...]
     removed_comparisons: tuple[Comparison, ...]
+    image_events: tuple[tuple[ImageEvent, Entry], ...]
     flags: dict[str, int]  # reason -> showings that a rater could not judge
     n_ballots: int
     n_stored: int  # answers to planned ballots, counted or not
@@ -132,7 +142,7 @@ class Record:
     @property
     def prompt_labels(self) -> dict[int, str]:
         """Id of a prompt -> its name in exports, from its position in the study."""
-        return {prompt.pk: f"p{prompt.position:03d}" for prompt in self.prompts}
+        return {prompt.pk: prompt_label(prompt.position) for prompt in self.prompts}
 
     @property
     def rater_labels(self) -> dict[int, str]:
@@ -140,8 +150,20 @@ class Record:
         return {rater.pk: f"r{number:03d}" for number, rater in enumerate(self.raters, start=1)}
 
 
+def _image_events(study: Study) -> tuple[tuple[ImageEvent, Entry], ...]:
+    """Each event of an image that the study uses, with the entry that it is about. One query,
+    and another where there is any."""
+    events = list(ImageEvent.objects.filter(image__entries__prompt__study=study).distinct())
+    if not events:
+        return ()
+    entries = Entry.objects.filter(prompt__study=study, image__events__isnull=False)
+    rows = entries.select_related("prompt", "system").order_by("-pk")
+    of_image = {entry.image_id: entry for entry in rows}
+    return tuple((event, of_image[event.image_id]) for event in events)
+
+
 def load_record(study: Study) -> Record:
-    """Six queries."""
+    """Seven queries; one more where an image has events."""
     removed = Comparison.objects.filter(
         first__prompt__study=study, removed_at__isnull=False, first__prompt__removed_at=None
     )
@@ -154,6 +176,7 @@ def load_record(study: Study) -> Record:
                 "first__prompt__position", "pk"
             )
         ),
+        image_events=_image_events(study),
         flags=dict(flags.annotate(n=Count("pk")).order_by("reason")),
         n_ballots=_planned_ballots().filter(criterion__study=study).count(),
         **_stored_votes()

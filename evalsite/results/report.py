@@ -14,7 +14,7 @@ from evalsite.results.summary import (
 from evalsite.stats import Slicing
 
 # The first number rises when a field leaves or changes its meaning, the second when one is added.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 Json = dict[str, Any]
 

@@ -6,16 +6,15 @@ from datetime import datetime
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Q
 from PIL.Image import Image as Picture
 
 from evalsite.studies import display, queries
-from evalsite.studies.models import Comparison, Entry, Prompt, Study, display_path
+from evalsite.studies.defects import drop_defects, take_out
+from evalsite.studies.models import Entry, Prompt, Study, display_path
 from generation.models import Image
 from generation.services import DamagedFileError, read_stored
 
 logger = logging.getLogger(__name__)
-REASON_LENGTH = 300
 
 Unshowable = dict[int, str]  # entry -> why it cannot be shown
 
@@ -39,16 +38,16 @@ def make_display_files(*, at: datetime, study: Study | None = None, limit: int =
 
 
 def _finish(prompt: Prompt, at: datetime) -> int:
-    """Deal with what failed, then show the rest. Returns the number of files made."""
+    """Deal with what failed or is none, then show the rest. Returns the number of files made."""
     entries = list(
         prompt.entries.select_related("image", "system").order_by("system__position", "sample")
     )
     pictures, unshowable = _read(entries, at)
-    if unshowable and prompt.study.on_failure == Study.OnFailure.DROP_PROMPT:
-        _drop_prompt(prompt, entries, unshowable, at)
-        return 0
     if unshowable:
-        _drop_comparisons(prompt, entries, unshowable, at)
+        take_out(prompt.study, prompt.pk, _reasons(entries, unshowable), at=at)
+    drop_defects(prompt.study, at=at, of=prompt)
+    if not Prompt.objects.filter(pk=prompt.pk, removed_at=None).exists():
+        return 0
     shown = [entry for entry in entries if entry.pk in pictures]
     if not shown:
         return 0
@@ -72,28 +71,12 @@ def _read(entries: list[Entry], at: datetime) -> tuple[dict[int, Picture], Unsho
     return pictures, unshowable
 
 
-def _reason(entries: list[Entry], unshowable: Unshowable) -> str:
-    causes = [f"{e.system.key}: {unshowable[e.pk]}" for e in entries if e.pk in unshowable]
-    return f"no image of {'; '.join(causes)}"[:REASON_LENGTH]
-
-
-def _drop_prompt(
-    prompt: Prompt, entries: list[Entry], unshowable: Unshowable, at: datetime
-) -> None:
-    reason = _reason(entries, unshowable)
-    rows = Prompt.objects.filter(pk=prompt.pk, removed_at=None)
-    if rows.update(removed_at=at, removed_reason=reason):
-        logger.warning("Prompt %s leaves study %s: %s", prompt.pk, prompt.study.slug, reason)
-
-
-def _drop_comparisons(
-    prompt: Prompt, entries: list[Entry], unshowable: Unshowable, at: datetime
-) -> None:
-    touched = Q(first__in=unshowable) | Q(second__in=unshowable)
-    rows = Comparison.objects.filter(touched, removed_at=None)
-    reason = _reason(entries, unshowable)
-    if rows.update(removed_at=at, removed_reason=reason):
-        logger.warning("Comparisons leave study %s: %s", prompt.study.slug, reason)
+def _reasons(entries: list[Entry], unshowable: Unshowable) -> dict[int, str]:
+    return {
+        e.pk: f"no image of {e.system.key}: {unshowable[e.pk]}"
+        for e in entries
+        if e.pk in unshowable
+    }
 
 
 def _frame_of(study: Study) -> display.Frame:

@@ -14,6 +14,11 @@ def random_code() -> str:
     return secrets.token_urlsafe(16)
 
 
+def prompt_label(position: int) -> str:
+    """What reports and people at a desk call a prompt, by its place in the study."""
+    return f"p{position:03d}"
+
+
 CONSENT = """\
 You will compare pictures that computer programs made from short texts. There are no wrong answers.
 
@@ -54,6 +59,11 @@ class Study(models.Model):
         DROP_PROMPT = "DROP_PROMPT"  # the prompt leaves the study for all systems
         DROP_COMPARISON = "DROP_COMPARISON"  # only the comparisons with the failed image leave
 
+    class OnDefect(models.TextChoices):
+        REFUSE = "REFUSE"  # the study cannot be opened until somebody has decided
+        DROP = "DROP"  # what `on_failure` says leaves, as if the image had failed
+        KEEP = "KEEP"  # raters see it, and the report says so
+
     slug = models.SlugField(max_length=80, unique=True)
     code = models.CharField(max_length=32, default=random_code, unique=True, editable=False)
     title = models.CharField(max_length=200)
@@ -76,6 +86,12 @@ class Study(models.Model):
         max_length=8, choices=Resampler, blank=True
     )
     on_failure = models.CharField(max_length=15, choices=OnFailure, default=OnFailure.DROP_PROMPT)
+    on_blank = models.CharField(  # an image of one colour all over
+        max_length=6, choices=OnDefect, default=OnDefect.REFUSE
+    )
+    on_duplicate = models.CharField(  # one system's image again, under another prompt or seed
+        max_length=6, choices=OnDefect, default=OnDefect.REFUSE
+    )
     prompt_source = models.JSONField(default=dict, blank=True)  # file, sha256, filters and draw
     notes = models.JSONField(default=dict, blank=True)  # setting -> where it comes from
 

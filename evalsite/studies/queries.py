@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from pydantic import ValidationError
 
+from evalsite.studies.defects import Defect, defect_obstacles, find_defects
 from evalsite.studies.models import Comparison, Entry, Prompt, Study
 from evalsite.studies.resolve import planned_pairs
 from evalsite.studies.spec_problems import recipe_words
@@ -30,6 +31,8 @@ DESIGN_FIELDS = (
     "resampler",
     "upscaler",
     "on_failure",
+    "on_blank",
+    "on_duplicate",
     "notes",
 )
 CRITERION_FIELDS = ("key", "question", "show_prompt", "tie_policy")
@@ -101,6 +104,7 @@ class Preparation:
     n_comparisons: int
     n_comparisons_removed: int
     obstacles: tuple[str, ...]
+    defects: tuple[Defect, ...] = ()
 
     @property
     def is_prepared(self) -> bool:
@@ -124,7 +128,8 @@ class Preparation:
 
 
 def preparation(study: Study) -> Preparation:
-    """Counts per system and what is missing. Ten queries, whatever the size."""
+    """Counts per system and what is missing. Twelve queries, whatever the size."""
+    found = find_defects(study)
     prompts = study.prompts.aggregate(n=Count("pk"), removed=Count("removed_at"))
     comparisons = Comparison.objects.filter(first__prompt__study=study)
     gone = Q(removed_at__isnull=False) | Q(first__prompt__removed_at__isnull=False)
@@ -135,7 +140,8 @@ def preparation(study: Study) -> Preparation:
         n_prompts_removed=prompts["removed"],
         n_comparisons=counts["n"],
         n_comparisons_removed=counts["removed"],
-        obstacles=tuple(obstacles(study)),
+        obstacles=tuple(obstacles(study, found)),
+        defects=tuple(found),
     )
 
 
@@ -168,8 +174,8 @@ def is_prepared(study: Study) -> bool:
     return not obstacles(study)
 
 
-def obstacles(study: Study) -> list[str]:
-    """What stands in the way of opening, in words. Seven queries."""
+def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
+    """What stands in the way of opening, in words. Nine queries; seven where defects are known."""
     keys = list(study.systems.values_list("key", flat=True))
     pairs = planned_pairs(keys, study.baseline)
     n_live = live_prompts(study).count()
@@ -189,6 +195,7 @@ def obstacles(study: Study) -> list[str]:
     if n_waiting:
         found.append(f"{n_waiting} images are not ready to be shown yet")
     found += too_small(study)  # a painted size is known only now
+    found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():
         found.append("every comparison has left the study")
     return found

@@ -108,7 +108,7 @@ def _shape_note(systems: Iterable[ResolvedSystem], box: int) -> list[str]:
 def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
     """Look up everything that a study file names."""
     folders = list(checkpoint_dirs)
-    prompts, source, problems = _prompts(spec)
+    prompts, source, problems = read_prompts_of(spec)
     texts = [row.text for row in prompts]
     return Resolved(
         spec=spec,
@@ -119,7 +119,8 @@ def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
     )
 
 
-def _prompts(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], list[str]]:
+def read_prompts_of(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], list[str]]:
+    """A study's prompts, drawn; where they come from; and what is wrong with their file."""
     if not isinstance(spec.prompts, PromptFile):
         rows = [PromptRow(p.text, p.category, p.challenge) for p in spec.prompts]
         return rows, {"file": spec.name}, []

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from evalsite.studies import display, queries
+from evalsite.studies.defects import drop_defects, find_defects
 from evalsite.studies.models import (
     Comparison,
     Criterion,
@@ -131,6 +132,7 @@ def freeze_spec(study: Study) -> None:
         "consent": study.consent_text,  # as shown: what was agreed to can be proved later
         "display_codec": display.CODEC,
         "removed_prompts": list(removed.values("position", "text", "removed_reason")),
+        "defects": [defect.as_json() for defect in find_defects(study)],
     }
     study.spec_sha256 = digest_of(study.spec)
 
@@ -152,6 +154,8 @@ def _design_from(resolved: Resolved, simulated: bool | None) -> dict[str, Any]:
         "resampler": spec.display.resampler.upper(),
         "upscaler": (spec.display.upscaler or "").upper(),
         "on_failure": spec.on_failure.upper(),
+        "on_blank": spec.on_blank.upper(),
+        "on_duplicate": spec.on_duplicate.upper(),
         "notes": flat_sources(spec.sources),
         "prompt_source": resolved.prompt_source,
         "criteria": [
@@ -229,6 +233,7 @@ def prepare(study: Study, *, retry: bool = False, at: datetime) -> queries.Prepa
         if retry:
             retry_failed(Image.objects.filter(entries__prompt__study=draft), at=at)
         _bring_back(draft)
+        drop_defects(draft, at=at)
         problems = queries.too_small(draft)
         if problems:
             raise CannotPrepare(problems)
@@ -376,7 +381,10 @@ def _lay_comparisons(study: Study) -> None:
 
 
 def _bring_back(study: Study) -> None:
-    """What left for a failed image returns once its images are there or asked for again."""
+    """What left for a failed image returns once its images are there or asked for again.
+
+    So does what left for a defect: the rules may be others now, and are applied next.
+    """
     back = {"removed_at": None, "removed_reason": ""}
     for rows in (queries.recovered_prompts(study), queries.recovered_comparisons(study)):
         rows.update(**back)

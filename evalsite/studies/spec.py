@@ -32,6 +32,8 @@ MAX_SEED = 2**53 - 1  # exact in JSON and in every browser
 
 Resampler = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 _RESAMPLERS = '"nearest", "bilinear", "bicubic" or "lanczos"'
+OnDefect = Literal["refuse", "drop", "keep"]
+_ON_DEFECT = '"refuse", "drop" or "keep"'
 
 Key = Annotated[
     str,
@@ -255,6 +257,8 @@ class StudySpec(Table):
     on_failure: Literal["drop_prompt", "drop_comparison"] = Field(
         "drop_prompt", description='"drop_prompt" or "drop_comparison"'
     )
+    on_blank: OnDefect = Field("refuse", description=_ON_DEFECT)
+    on_duplicate: OnDefect = Field("refuse", description=_ON_DEFECT)
     display: DisplaySpec = Field(description="a table [display]")
     prompts: Annotated[
         Annotated[list[InlinePrompt], Field(min_length=1), Tag("list")]

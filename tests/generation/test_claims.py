@@ -1,5 +1,6 @@
 """Claims: one holder at a time, and what a lost claim painted is not stored."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from PIL import Image as Pictures
 
 from generation import services
 from generation.encoding import encode
-from generation.models import Image
+from generation.models import Image, ImageEvent
 from tests.generation.studio import attempts, claim, queued, statuses, stored_files
 from tests.world import MINUTE, NOON, SECOND
 
@@ -132,6 +133,7 @@ def test_a_painting_is_stored_once():
     held = claim(queued(1))
     assert store(held, held.images[0])
     assert not store(held, held.images[0])
+    assert not ImageEvent.objects.exists()
 
 
 def test_a_damaged_image_is_painted_anew_and_its_old_file_goes():
@@ -148,6 +150,12 @@ def test_a_damaged_image_is_painted_anew_and_its_old_file_goes():
     assert store(held, held.images[0])
     assert services.read_stored(Image.objects.get(), at=NOON) == PICTURE.content
     assert len(stored_files()) == len(before)
+    events = list(ImageEvent.objects.values_list("kind", "sha256_before", "sha256_after"))
+    cut = hashlib.sha256(PICTURE.content[:-9]).hexdigest()
+    assert events == [
+        ("DAMAGED", PICTURE.sha256, cut),
+        ("REPAINTED", PICTURE.sha256, PICTURE.sha256),
+    ]
 
 
 def test_file_names_tell_nothing():

@@ -17,7 +17,7 @@ from PIL import ImageCms
 from generation import encoding, manifest, services
 from generation.encoding import PictureError, encode, open_picture
 from generation.manifest import ManifestError, read_manifest
-from generation.models import Image
+from generation.models import Image, ImageEvent
 from generation.spec import Recipe, image_digest
 from tests.generation.studio import recipe, stored_files
 from tests.world import NOON
@@ -103,6 +103,7 @@ def test_a_manifest_is_read_from_json_lines_and_from_csv_alike(folder):
         ({"file_name": "deep/../../secret.png"}, "expected a path below the folder"),
         ({"file_name": "/etc/passwd"}, "expected a path below the folder"),
         ({"file_name": "deep\\2.webp"}, "expected a path below the folder"),
+        ({"file_name": "C:2.webp"}, "expected a path below the folder"),
         ({"file_name": "deep"}, "deep is not there"),
         ({"file_name": "link.png"}, "link.png is a symbolic link"),
         ({"file_name": "way/2.webp"}, "way/2.webp is a symbolic link"),
@@ -156,8 +157,8 @@ def test_a_bomb_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sample": 0}, "line 2: prompt, system and sample are those of line 1"),
-        ({"seed": 0}, "line 2: prompt, system and seed are those of line 1 (a row without"),
+        ({"sample": 0}, "line 2: prompt, system and sample are those of metadata.jsonl line 1"),
+        ({"seed": 0}, "line 2: prompt, system and seed are those of metadata.jsonl line 1 (a row"),
     ],
 )
 def test_one_answer_cannot_be_given_twice(folder, change, message):
@@ -313,6 +314,23 @@ def test_importing_again_mends_a_damaged_file_and_nothing_else(folder):
     assert services.read_stored(mended, at=NOON) == whole
     assert same.file == other.file
     assert not Path(hurt.file.path).exists()
+    assert [event.kind for event in mended.events.all()] == ["DAMAGED", "REPAINTED"]
+    assert not same.events.exists()
+
+
+@pytest.mark.django_db
+def test_a_file_imported_again_with_other_content_is_another_image_and_leaves_an_event(folder):
+    read = read_manifest(write(folder, [row(0), row(1)]))
+    services.import_images(imported(read), read.images, at=NOON)
+    old = Image.objects.get(provenance__file_name="1.png")
+    picture(9).save(folder / "1.png")
+    read = read_manifest(folder)
+    ids = services.import_images(imported(read), read.images, at=NOON)
+    services.import_images(imported(read), read.images, at=NOON)  # nothing is new: no event
+    event = ImageEvent.objects.get()
+    assert event.kind == "REIMPORTED"
+    assert event.image_id == ids[image_digest(imported(read), "a cat", 1)] != old.pk
+    assert (event.sha256_before, event.sha256_after) == (old.sha256, event.image.sha256)
 
 
 @pytest.mark.django_db

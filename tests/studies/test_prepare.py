@@ -403,5 +403,5 @@ def test_progress_takes_the_same_few_queries_at_any_size(tmp_path, django_assert
     small = laid(tmp_path, systems=THREE[:2], prompts=["one"])
     large = laid(tmp_path, slug="large", prompts=[f"prompt {i}" for i in range(20)])
     for study in (small, large):
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(12):
             queries.preparation(study)

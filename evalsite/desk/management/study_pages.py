@@ -15,6 +15,7 @@ from evalsite.studies.models import Study
 from evalsite.studies.queries import Preparation, SystemProgress
 from evalsite.voting.queries import StudyCounts
 
+N_DEFECTS = 20  # listed in a terminal
 PLAIN_EVERY = 30.0  # seconds between lines where nobody watches
 
 
@@ -96,12 +97,21 @@ def show_preparation(console: Console, preparation: Preparation) -> None:
             for system in preparation.systems
         ],
     )
+    show_defects(console, preparation)
     if preparation.n_prompts_removed:
         console.print(
             f"  {preparation.n_prompts_removed:,} of {preparation.n_prompts:,} prompts left the "
             "study, for all systems.\n",
             highlight=False,
         )
+
+
+def show_defects(console: Console, preparation: Preparation) -> None:
+    """Images that raters should perhaps not see, and what the study's rules make of them."""
+    lines = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
+    if more := len(preparation.defects) - N_DEFECTS:
+        lines += [f"and {more:,} more; the admin and the report list them"] * (more > 0)
+    show_problems(console, [("Images to look at", lines)])
 
 
 def show_counts(console: Console, study: Study, counts: StudyCounts) -> None:
