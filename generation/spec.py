@@ -174,6 +174,12 @@ def revision_field(field: str) -> str:
     return "revision" if field.endswith("checkpoint") else f"{field}_revision"
 
 
+def pin_key(field: str) -> str:
+    """Where the revision stands, in words: that of a stage with the stage's number."""
+    stage, _, _ = field.rpartition("checkpoint")
+    return f"{stage}{revision_field(field)}"
+
+
 def _imported_problems(recipe: Recipe) -> list[str]:
     empty = {"family", "checkpoint", "revision"}
     problems = [
@@ -241,8 +247,7 @@ def _stage_problems(recipe: Recipe) -> list[str]:
 
 def _place_problems(field: str, place: str, revision: str) -> list[str]:
     """A hub id goes with a commit, a folder with the hash of its content."""
-    prefix, _, _ = field.rpartition("checkpoint")
-    pin = f"{prefix}{revision_field(field)}"
+    pin = pin_key(field)
     if HUB_ID.fullmatch(place):
         if is_commit(revision):
             return []

@@ -4,7 +4,7 @@ from evalsite.results.queries import Record, StudyDesign
 from evalsite.results.report import Json
 from evalsite.results.tables import timestamp
 from evalsite.studies.models import Study, prompt_label
-from generation.spec import Recipe, public_place
+from generation.spec import Recipe, places_of, public_place
 
 
 def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
@@ -149,7 +149,7 @@ def _left_out_json(record: Record, design: StudyDesign) -> Json:
 def _without_folders(reason: str, design: StudyDesign) -> str:
     """What went wrong with an image may name the folder that its checkpoint lies in."""
     recipes = [system.recipe for system in design.systems]
-    places = {place for r in recipes for place in (r["checkpoint"], r.get("unet", "")) if place}
+    places = {place for recipe in recipes for place, _ in places_of(recipe)}
     for place in sorted(places, key=len, reverse=True):  # one may lie inside another
         reason = reason.replace(place, public_place(place))
     return reason

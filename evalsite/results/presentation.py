@@ -12,6 +12,7 @@ from evalsite.results.standings import Standing, standings
 from evalsite.results.summary import CriterionSummary, Summary, SystemSummary
 from evalsite.results.wording import counted
 from evalsite.stats import Fragility
+from generation.spec import places_of
 
 Names = dict[str, str]  # key of a system -> what people read
 N_IMAGE_NOTES = 50
@@ -329,12 +330,11 @@ def system_lines(report: Json, names: Names) -> tuple[SystemLine, ...]:
 
 def _system_line(system: Json, names: Names) -> SystemLine:
     recipe = system["recipe"]
-    pinned = [(recipe["checkpoint"], recipe["revision"]), (recipe["unet"], recipe["unet_revision"])]
     return SystemLine(
         name=names[system["key"]],
         key=system["key"],
         licence=system["licence"],
-        sources=tuple((place, revision) for place, revision in pinned if place),
+        sources=tuple(places_of(recipe)),
         steps=str(recipe["steps"] or "–"),
         guidance="–" if recipe["guidance"] is None else f"{recipe['guidance']:g}",
     )

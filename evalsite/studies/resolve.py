@@ -13,11 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from evalsite.studies.prompts import PromptFileError, PromptRow, read_prompts
-from evalsite.studies.spec import ImportedSystem, PromptFile, SdxlSystem, StudySpec
+from evalsite.studies.spec import PromptFile, StudySpec
 from evalsite.studies.spec_problems import recipe_words
+from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.services import preflight
-from generation.spec import HUB_ID, Recipe, find_checkpoint, folder_revision
+from generation.spec import HUB_ID, Recipe, find_checkpoint, folder_revision, pin_key
 
 
 class Unpinned(Exception):
@@ -135,7 +136,7 @@ def read_prompts_of(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], l
 
 
 def _system(
-    system: SdxlSystem | ImportedSystem, spec: StudySpec, folders: list[Path], texts: list[str]
+    system: PaintedSystem | ImportedSystem, spec: StudySpec, folders: list[Path], texts: list[str]
 ) -> ResolvedSystem:
     problems = [] if system.licence else ["licence: expected the licence of its images or weights"]
     recipe, sizes = None, set[tuple[int, int]]()
@@ -162,7 +163,7 @@ def _system(
     )
 
 
-def _painted_recipe(system: SdxlSystem, folder: Path, folders: list[Path]) -> Recipe:
+def _painted_recipe(system: PaintedSystem, folder: Path, folders: list[Path]) -> Recipe:
     """The recipe with its revisions pinned; a revision that is stated must be the content's."""
 
     def pin(key: str, place: str) -> str:
@@ -174,14 +175,13 @@ def _painted_recipe(system: SdxlSystem, folder: Path, folders: list[Path]) -> Re
         return _content(place, folders)
 
     recipe = system.recipe(folder, pin=pin)
-    for key, place, stated in (
-        ("revision", recipe.checkpoint, system.revision),
-        ("unet_revision", recipe.unet, system.unet_revision),
-    ):
-        if stated and not HUB_ID.fullmatch(place) and stated != _content(place, folders):
-            raise Unpinned(
-                f"{key}: the study file says {stated}, but {place} holds {_content(place, folders)}"
-            )
+    stated = system.stated()
+    for named, place, revision in recipe.places:
+        if not stated[named] or HUB_ID.fullmatch(place):
+            continue
+        if revision != (held := _content(place, folders)):
+            key = pin_key(named)
+            raise Unpinned(f"{key}: the study file says {revision}, but {place} holds {held}")
     return recipe
 
 

@@ -5,15 +5,13 @@ docs/study-file.md shows the whole format. Every field's description completes t
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from django.conf import settings
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -24,7 +22,7 @@ from pydantic import (
 
 from evalsite.studies.prompts import MAX_PROMPT_LENGTH, PromptQuery
 from evalsite.studies.spec_problems import SpecError, cross_check, describe_problems, syntax_problem
-from generation.spec import Recipe
+from evalsite.studies.spec_systems import Key, SystemSpec, Table
 
 PRESETS = Path(__file__).resolve().parent / "presets"
 MAX_SPEC_BYTES = 16 * 1024 * 1024
@@ -35,21 +33,6 @@ _RESAMPLERS = '"nearest", "bilinear", "bicubic" or "lanczos"'
 OnDefect = Literal["refuse", "drop", "keep"]
 _ON_DEFECT = '"refuse", "drop" or "keep"'
 
-Key = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]*$",
-        max_length=60,
-        description="a key of small letters, digits, - and _, at most 60",
-    ),
-]
-Revision = Annotated[
-    str,
-    Field(
-        pattern=r"^([0-9a-f]{40}|sha256:[0-9a-f]{64}|)$",
-        description='a commit of 40 hexadecimal digits, or "sha256:" and 64 of them',
-    ),
-]
 Positive = Annotated[int, Field(ge=1, le=32767, description="a whole number of at least 1")]
 
 
@@ -62,38 +45,6 @@ Values = Annotated[
     BeforeValidator(_as_list),
     Field(min_length=1, description="a text or a list of them"),
 ]
-
-
-def _side(value: Any) -> Any:
-    """`size = 512` is short for `size = [512, 512]`."""
-    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Size = Annotated[
-    list[Annotated[int, Field(ge=8, le=8192)]],
-    BeforeValidator(_side),
-    Field(
-        min_length=2,
-        max_length=2,
-        description="pixels, as one number for a square or [width, height], 8 to 8192 each",
-    ),
-]
-
-
-class Table(BaseModel):
-    """A table of the file: known keys only, types as written, never changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True)
-
-
-NOT_PAINTED = {"key", "label", "licence", "size"}  # of a system's keys
-
-
-def place_of(text: str, folder: Path) -> str:
-    """A path made absolute; a name below the checkpoint folders and a hub id as they are."""
-    if text.startswith(("./", "../", "/", "~")):
-        return str((folder / Path(text).expanduser()).resolve())
-    return text
 
 
 class InlinePrompt(Table):
@@ -145,76 +96,6 @@ def _prompts_kind(value: Any) -> str | None:
     if isinstance(value, list):
         return "list"
     return "file" if isinstance(value, Mapping | PromptFile) else None
-
-
-class SdxlSystem(Table):
-    """A checkpoint in SDXL's format, with everything that changes a pixel."""
-
-    branch: ClassVar = "sdxl"
-
-    family: Literal["sdxl"]
-    key: Key
-    label: str = Field(min_length=1, max_length=120, description="a text of 1 to 120 characters")
-    licence: str = Field("", max_length=120, description="a text of at most 120 characters")
-    checkpoint: str = Field(
-        min_length=1,
-        description='a name below the checkpoint folders, a path ("./..." or "/...") or a hub id '
-        '("organisation/name")',
-    )
-    revision: Revision = ""
-    variant: str = Field("", description='a text, as "fp16"')
-    unet: str = Field("", description="a name, a path or a hub id, as for checkpoint")
-    unet_revision: Revision = ""
-    scheduler: str = Field(
-        "", pattern=r"^([A-Z]\w+)?$", description='a scheduler class, as "LCMScheduler"'
-    )
-    timestep_spacing: Literal["", "leading", "linspace", "trailing"] = Field(
-        "", description='"leading", "linspace" or "trailing"'
-    )
-    timesteps: list[Annotated[int, Field(ge=0, le=100_000)]] = Field(
-        [], description="a list of whole numbers"
-    )
-    steps: int = Field(ge=1, le=1000, description="a whole number of at least 1")
-    guidance: float = Field(ge=0, le=100, description="a number from 0 to 100")
-    size: Size
-    dtype: Literal["float32", "float16", "bfloat16"] = Field(
-        description='"float32", "float16" or "bfloat16"'
-    )
-
-    def recipe(self, folder: Path, *, pin: Callable[[str, str], str]) -> Recipe:
-        """What the painter gets. `pin` finds a revision (its key, its place) that the file leaves
-        open."""
-        checkpoint = place_of(self.checkpoint, folder)
-        unet = place_of(self.unet, folder)
-        settings = self.model_dump(exclude=NOT_PAINTED, exclude_defaults=True)
-        settings |= {"family": self.family, "checkpoint": checkpoint, "unet": unet}
-        settings["revision"] = self.revision or pin("revision", checkpoint)
-        if unet:
-            settings["unet_revision"] = self.unet_revision or pin("unet_revision", unet)
-        settings["timesteps"] = tuple(self.timesteps)
-        return Recipe(width=self.size[0], height=self.size[1], **settings)
-
-
-class ImportedSystem(Table):
-    """A folder of finished images with a manifest (metadata.jsonl or metadata.csv)."""
-
-    branch: ClassVar = "imported"
-
-    family: Literal["imported"]
-    key: Key
-    label: str = Field(min_length=1, max_length=120, description="a text of 1 to 120 characters")
-    licence: str = Field("", max_length=120, description="a text of at most 120 characters")
-    folder: str = Field(min_length=1, description="a path, relative to the study file")
-    revision: Revision = ""
-
-    def path(self, folder: Path) -> Path:
-        return (folder / Path(self.folder).expanduser()).resolve()
-
-
-SystemSpec = Annotated[
-    SdxlSystem | ImportedSystem,
-    Field(discriminator="family", description='family = "sdxl" or "imported"'),
-]
 
 
 class CriterionSpec(Table):

@@ -15,9 +15,10 @@ from generation.spec import HUB_ID
 if TYPE_CHECKING:
     from evalsite.studies.spec import StudySpec
 
+FAMILIES = '"sdxl", "deepfloyd-if", "amused", "diffusers" or "imported"'
 ITEMS = {
     "prompts": 'a text, or a table as { text = "...", category = "..." }',
-    "systems": '[[systems]] with family = "sdxl" or "imported"',
+    "systems": f"[[systems]] with family = {FAMILIES}",
     "criteria": "[[criteria]] with key and question",
 }
 OWN_WORDS = ("value_error", "assertion_error")
@@ -76,7 +77,11 @@ def _place(path: Sequence[int | str], data: Mapping[str, Any]) -> str:
         head = f"[[{table}]]"
     else:
         head = str(table)
-    keys = ".".join(step for step in rest if isinstance(step, str))
+    keys = ".".join(
+        step if isinstance(step, str) else str(step + 1)
+        for before, step in zip(["", *rest], rest)
+        if isinstance(step, str) or before == "stages"
+    )
     return f"{head}, {keys}" if keys else head
 
 
@@ -145,7 +150,7 @@ def _expected(path: Sequence[int | str], tables: Sequence[type[BaseModel]]) -> s
     if isinstance(path[-1], int) and len(path) == 2:
         return ITEMS[str(path[0])]
     if path[-1] == "family":
-        return '"sdxl" or "imported"'
+        return FAMILIES
     for step in reversed(path):
         for table in reversed(tables):
             field = table.model_fields.get(str(step))
@@ -235,7 +240,7 @@ def _display_problems(spec: "StudySpec") -> list[str]:
         f"[display], size: expected at most {max(system.size)} (the native size of "
         f'"{system.key}"), or an upscaler declared; found {spec.display.size}'
         for system in spec.systems
-        if system.family == "sdxl" and max(system.size) < spec.display.size
+        if system.family != "imported" and max(system.size) < spec.display.size
     ]
 
 
@@ -254,7 +259,7 @@ def _recipe_problems(spec: "StudySpec") -> list[str]:
     """What the painter would refuse, found before any weights are looked for."""
     problems = []
     for number, system in enumerate(spec.systems, start=1):
-        if system.family != "sdxl":
+        if system.family == "imported":
             continue
         try:
             system.recipe(spec.folder, pin=unpinned)

@@ -77,7 +77,6 @@ class IfPainter(PipelinePainter):
             width, height = width * STAGE_FACTOR, height * STAGE_FACTOR
             noise = {} if stage.noise_level is None else {"noise_level": stage.noise_level}
             settings = {
-                "image": images,
                 "num_inference_steps": stage.steps,
                 "guidance_scale": stage.guidance,
                 "generator": generators,
@@ -86,9 +85,10 @@ class IfPainter(PipelinePainter):
             }
             if isinstance(pipeline, IFSuperResolutionPipeline):
                 settings |= {"width": width, "height": height, **encoded}
-                images = pipeline(**settings).images
-            else:  # reads the prompt with an encoder of its own
-                images = pipeline(prompt=prompts, **settings).images * 2 - 1
+                images = pipeline(image=images, **settings).images
+            else:  # reads the prompt with an encoder of its own, and takes and gives 0 to 1
+                small = (images / 2 + 0.5).clamp(0, 1)
+                images = pipeline(prompt=prompts, image=small, **settings).images * 2 - 1
         return (images / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).float().numpy()
 
     def _limits(self) -> list[tuple[Any, int]]:

@@ -1,19 +1,19 @@
 """A LoRA added into the weights once, when they are loaded: W + scale * (alpha / rank) * up @ down.
 
-diffusers reads the formats; its own way of applying them needs another package, and would keep
-the additions apart from the weights, which costs time at every step.
+diffusers reads the files; its own way of applying them needs another package, and would keep the
+additions apart from the weights, which costs time at every step.
 """
 
+import re
 from typing import Any
 
 import torch
-from diffusers.utils.state_dict_utils import (
-    convert_state_dict_to_diffusers,
-    convert_state_dict_to_peft,
-    convert_unet_state_dict_to_peft,
-)
 
-DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+# The last part of a tensor's name, in the forms in use.
+HALF = re.compile(
+    r"\.(?:lora_linear_layer\.|lora\.)?(down|up|lora_A|lora_B|lora_down|lora_up)\.weight$"
+)
+DOWN = ("down", "lora_A", "lora_down")
 
 
 def fuse_lora(pipeline: Any, place: str, scale: float, **source: Any) -> int:
@@ -22,17 +22,15 @@ def fuse_lora(pipeline: Any, place: str, scale: float, **source: Any) -> int:
     Raises ValueError, before any weight changed, when a tensor of it would have no effect here.
     """
     tensors, alphas = _read(pipeline, place, source)
+    strengths = {_layer_name(key.removesuffix(".alpha")): value for key, value in alphas.items()}
     additions = []
-    for part in sorted({key.partition(".")[0] for key in tensors}):
-        model = pipeline.components.get(part)
-        if model is None:
-            raise ValueError(f"lora: {place} changes {part}, which this pipeline does not have")
-        own = _in_one_form(part, _below(part, tensors))
-        strengths = {name.removesuffix(".alpha"): value for name, value in _alphas(part, alphas)}
-        additions += [
-            (layer, up, down, strengths.get(name, down.shape[0]) / down.shape[0])
-            for name, layer, up, down in _pairs(place, part, model, own)
-        ]
+    pairs = _pairs(place, tensors)
+    if unknown := sorted(strengths.keys() - pairs.keys()):
+        raise ValueError(f"lora: {place} has a strength for {unknown[0]}, and no change of it")
+    for name, (up, down) in sorted(pairs.items()):
+        rank = down.shape[0]
+        layer = _layer(place, pipeline, name)
+        additions.append((layer, up, down, strengths.get(name, rank) / rank))
     if not additions:
         raise ValueError(f"lora: {place} holds no LoRA")
     for layer, up, down, strength in additions:
@@ -55,47 +53,42 @@ def _read(pipeline: Any, place: str, source: Any) -> tuple[dict[str, Any], dict[
     return dict(tensors), alphas
 
 
-def _below(part: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    prefix = f"{part}."
-    return {
-        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-    }
+def _pairs(place: str, tensors: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Layer, with the name of its model before it -> (up, down)."""
+    halves: dict[str, dict[bool, Any]] = {}
+    for key, value in tensors.items():
+        half = HALF.search(key)
+        if half is None:
+            raise ValueError(f"lora: {place} holds {key}, which is no part of a LoRA known here")
+        name = _layer_name(key[: half.start()])
+        halves.setdefault(name, {})[half.group(1) in DOWN] = value
+    for name, both in halves.items():
+        if len(both) != 2:
+            raise ValueError(f"lora: {place} holds only half of what changes {name}")
+    return {name: (both[False], both[True]) for name, both in halves.items()}
 
 
-def _in_one_form(part: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    if part.startswith("text_encoder"):
-        tensors = convert_state_dict_to_peft(convert_state_dict_to_diffusers(tensors))
-        return {key.replace("..", "."): value for key, value in tensors.items()}
-    if any("lora_A" in key for key in tensors):
-        return tensors
-    return dict(convert_unet_state_dict_to_peft(tensors))
+def _layer_name(name: str) -> str:
+    """The layer's name in its model: older files name the parts of attention in other words."""
+    name = re.sub(r"\.(down|up)\.weight$", "", name).removesuffix(".lora")
+    name = name.removesuffix(".lora_linear_layer")
+    if name.startswith("text_encoder"):
+        return re.sub(r"\.to_(q|k|v|out)_lora$", r".\1_proj", name)
+    name = re.sub(r"(?:\.processor)?\.to_(q|k|v)_lora$", r".to_\1", name)
+    return re.sub(r"(?:\.processor)?\.to_out_lora$", ".to_out.0", name)
 
 
-def _alphas(part: str, alphas: dict[str, float]) -> list[tuple[str, float]]:
-    return [(_layer_name(part, key), float(value)) for key, value in _below(part, alphas).items()]
-
-
-def _layer_name(part: str, key: str) -> str:
-    """The layer that an alpha is for: alphas are renamed as tensors are."""
-    stem = key.removesuffix(".alpha").removesuffix(".down.weight").removesuffix(".lora")
-    as_tensor = f"{stem}.lora_A.weight" if "_lora" not in stem else f"{stem}.down.weight"
-    (renamed,) = _in_one_form(part, {as_tensor: 0})
-    return renamed.removesuffix(DOWN)
-
-
-def _pairs(place: str, part: str, model: Any, tensors: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _layer(place: str, pipeline: Any, name: str) -> Any:
+    part, _, inside = name.partition(".")
+    model = pipeline.components.get(part)
+    if model is None:
+        raise ValueError(f"lora: {place} changes {part}, which this pipeline does not have")
     layers = dict(model.named_modules())
-    pairs = []
-    for key in sorted(tensors):
-        name = key.removesuffix(DOWN).removesuffix(UP)
-        # Text encoders lost a level of names in newer versions of transformers.
-        layer = layers.get(name) or layers.get(name.removeprefix("text_model."))
-        partner = f"{name}{UP if key.endswith(DOWN) else DOWN}"
-        if name == key or layer is None or partner not in tensors:
-            raise ValueError(f"lora: {place} has {part}.{key}, for which this model has no layer")
-        if key.endswith(DOWN):
-            pairs.append((name, layer, tensors[partner], tensors[key]))
-    return pairs
+    # Text encoders lost a level of names in newer versions of transformers.
+    layer = layers.get(inside) or layers.get(inside.removeprefix("text_model."))
+    if layer is None:
+        raise ValueError(f"lora: {place} changes {name}, for which this model has no layer")
+    return layer
 
 
 def _add(weight: Any, up: Any, down: Any, strength: float) -> None:

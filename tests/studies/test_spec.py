@@ -47,7 +47,25 @@ def test_a_whole_file_is_read(tmp_path):
         (
             {"systems": systems(family="flux")},
             '[[systems]] number 2 (key "turbo"), family: '
-            'expected "sdxl" or "imported", found "flux"',
+            'expected "sdxl", "deepfloyd-if", "amused", "diffusers" or "imported", found "flux"',
+        ),
+        (
+            {"systems": systems(family="amused", scheduler="LCMScheduler")},
+            '[[systems]] number 2 (key "turbo"), scheduler: there is no such key; known: check',
+        ),
+        (
+            {"systems": systems(family="deepfloyd-if")},
+            '[[systems]] number 2 (key "turbo"), stages: expected one or two [[systems.stages]], '
+            "found nothing",
+        ),
+        (
+            {"systems": systems(family="deepfloyd-if", stages=[{"checkpoint": "org/x"}])},
+            '[[systems]] number 2 (key "turbo"), stages.1.steps: expected a whole number of at '
+            "least 1, found nothing",
+        ),
+        (
+            {"systems": systems(lora="org/lora", lora_revision="0" * 39)},
+            '[[systems]] number 2 (key "turbo"), lora_revision: expected a commit of 40',
         ),
         (
             {"systems": systems(dtype="fp16")},

@@ -1,0 +1,137 @@
+"""What a recipe adds to a checkpoint or replaces in it: a LoRA, a VAE, its precision."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from generation import pipelines, weights
+from generation.spec import Recipe, folder_revision
+from tests.generation import random_families
+from tests.generation.studio import recipe
+from tests.generation.test_families import pixels
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
+KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_v"
+TEXT = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
+
+
+@pytest.fixture(scope="module")
+def base(tiny_checkpoint: Path) -> Recipe:
+    revision = folder_revision(tiny_checkpoint)
+    return recipe(checkpoint=str(tiny_checkpoint), revision=revision, guidance=2)
+
+
+def load(base: Recipe, **changes: Any) -> Any:
+    of = Recipe.model_validate(base.as_json() | changes)
+    assert weights.problems(of, []) == []
+    return pipelines.load(of, weights.locate(of, []), device="cpu")
+
+
+def lora(folder: Path, tensors: dict[str, Any]) -> dict[str, str]:
+    folder.mkdir()
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors")
+    return {"lora": str(folder), "lora_revision": folder_revision(folder)}
+
+
+def pair(name: str, *, down: str = "lora_down", up: str = "lora_up") -> dict[str, Any]:
+    draw = torch.Generator().manual_seed(5)
+    return {
+        f"{name}.{down}.weight": torch.randn(2, 32, generator=draw),
+        f"{name}.{up}.weight": torch.randn(32, 2, generator=draw),
+    }
+
+
+def weight(painter: Any, layer: str = LAYER) -> Any:
+    return painter._pipeline.unet.get_submodule(layer).weight
+
+
+def test_a_lora_is_added_with_its_own_strength_and_the_recipe_s(base, tmp_path):
+    # In the form of lcm-lora-sdxl: names with underscores, an alpha for each layer.
+    tensors = pair(KOHYA) | pair(TEXT)
+    alphas = {f"{KOHYA}.alpha": torch.tensor(1.0), f"{TEXT}.alpha": torch.tensor(4.0)}
+    plain = load(base)
+    full = lora(tmp_path / "lora", tensors | alphas)
+    once, half = load(base, **full), load(base, **full, lora_scale=0.5)
+    product = tensors[f"{KOHYA}.lora_up.weight"] @ tensors[f"{KOHYA}.lora_down.weight"]
+    expected = weight(plain) + 1.0 / 2 * product  # alpha / rank
+    assert torch.allclose(weight(once), expected, atol=1e-6)
+    assert torch.allclose(weight(half), weight(plain) + 0.25 * product, atol=1e-6)
+    queries = [one._pipeline.text_encoder_2.state_dict() for one in (plain, once)]
+    (key,) = (name for name in queries[0] if name.endswith("layers.0.self_attn.q_proj.weight"))
+    product = tensors[f"{TEXT}.lora_up.weight"] @ tensors[f"{TEXT}.lora_down.weight"]
+    assert torch.allclose(queries[1][key], queries[0][key] + 4.0 / 2 * product, atol=1e-6)
+    shift = pixels(once, ["a cat"], [1]) - pixels(plain, ["a cat"], [1])
+    assert np.abs(shift).max() > 0
+
+
+@pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora.down", "lora.up")])
+def test_a_lora_in_other_forms_is_read(base, tmp_path, names):
+    down, up = names
+    tensors = pair(f"unet.{LAYER}", down=down, up=up)
+    painter = load(base, **lora(tmp_path / "lora", tensors))
+    product = tensors[f"unet.{LAYER}.{up}.weight"] @ tensors[f"unet.{LAYER}.{down}.weight"]
+    assert torch.allclose(weight(painter), weight(load(base)) + product, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            pair("unet.nowhere.attn1.to_q", down="lora_A", up="lora_B"),
+            "for which this model has no layer",
+        ),
+        (
+            {"unet.conv_in.lora_A.weight": torch.ones(1, 4)},
+            "only half of what changes unet.conv_in",
+        ),
+        ({"unet.conv_in.lora_bias": torch.ones(1)}, "which is no part of a LoRA known here"),
+        (pair("prior.attn1.to_q", down="lora_A", up="lora_B"), "changes prior, which this"),
+    ],
+)
+def test_a_lora_that_would_have_no_effect_is_refused(base, tmp_path, tensors, message):
+    with pytest.raises(ValueError, match=message):
+        load(base, **lora(tmp_path / "lora", tensors))
+
+
+def test_a_lora_without_its_file_is_a_problem_before_painting(base, tmp_path):
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter.json").write_text("{}")
+    named = {"lora": str(tmp_path / "lora"), "lora_revision": folder_revision(tmp_path / "lora")}
+    (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert "lora: expected pytorch_lora_weights.safetensors alone in" in problem
+    assert "pickled weights are not loaded" in problem
+
+
+def test_another_vae_replaces_the_checkpoint_s_own(base, tmp_path):
+    torch.manual_seed(9)
+    random_families.vae().save_pretrained(tmp_path / "vae-fix")
+    named = {"vae": str(tmp_path / "vae-fix")}
+    named["vae_revision"] = folder_revision(tmp_path / "vae-fix")
+    other = pixels(load(base, **named), ["a cat"], [1])
+    assert np.abs(other - pixels(load(base), ["a cat"], [1])).max() > 1
+    (tmp_path / "vae-fix" / "config.json").write_text("{}")
+    (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert problem.startswith("vae: the content of")
+    assert "the files were changed" in problem
+
+
+def test_decoding_in_another_precision_changes_pixels_by_rounding_only(base):
+    exact = pixels(load(base), ["a cat", "a dog"], [1, 2])
+    rounded = pixels(load(base, vae_dtype="bfloat16"), ["a cat", "a dog"], [1, 2])
+    assert 0 < np.abs(rounded - exact).mean() < 2
+    halves = load(base, dtype="bfloat16", vae_dtype="float32")
+    assert pixels(halves, ["a cat"], [1]).shape == (1, 32, 32, 3)
+
+
+def test_both_schedules_of_turbo_can_be_said(base):
+    euler = {"scheduler": "EulerAncestralDiscreteScheduler", "steps": 4, "guidance": 0}
+    trailing = load(base, **euler, timestep_spacing="trailing")
+    demo = load(base, **euler, timesteps=(999, 899, 799, 699))
+    images = [pixels(one, ["a cat"], [1]) for one in (trailing, demo)]
+    taken = [one._pipeline.scheduler.timesteps.tolist() for one in (trailing, demo)]
+    assert taken == [[999, 749, 499, 249], [999, 899, 799, 699]]
+    assert np.abs(images[0] - images[1]).max() > 1
