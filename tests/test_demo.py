@@ -106,8 +106,19 @@ with parts.Parts(Path("."), Path({str(tmp_path)!r}), dict(os.environ)) as house:
     wait_until(lambda: not is_alive(part), seconds=60)
 
 
-def test_a_taken_port_is_passed_over():
+def test_a_taken_port_is_passed_over_and_the_next_one_held():
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
-        assert parts.is_taken(taken)
-        assert parts.free_port(taken) != taken
+        with parts.listen(taken) as first, parts.listen(taken) as second:
+            ports = {held.getsockname()[1] for held in (server, first, second)}
+            assert len(ports) == 3
+
+
+def test_a_part_takes_over_an_open_socket(house):
+    answer = "import socket,sys; socket.socket(fileno=int(sys.argv[1])).accept()[0].send(b'here')"
+    with house:
+        with parts.listen(8000) as listener:
+            port, handle = listener.getsockname()[1], listener.fileno()
+            house.start("web", [sys.executable, "-c", answer, str(handle)], inherits=[handle])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as visitor:
+            assert visitor.recv(4) == b"here"

@@ -96,7 +96,10 @@ def allocate(sizes: Mapping[str, int], draw: int, share: Share) -> dict[str, int
     if share == "equal":
         each, left = divmod(draw, len(sizes))
         if left:
-            raise ValueError(f"{draw} cannot be split evenly over {len(sizes)} strata")
+            raise ValueError(
+                f"a draw of {draw} cannot be split evenly over {len(sizes)} strata; expected "
+                f'a multiple of {len(sizes)}, or share = "proportional"'
+            )
         short = [f"{name!r} has {size}" for name, size in sizes.items() if size < each]
         if short:
             raise ValueError(f"{each} are wanted from each stratum, but {', '.join(short)}")

@@ -31,12 +31,13 @@ def _side(value: Any) -> Any:
 
 
 Size = Annotated[
-    list[Annotated[int, Field(ge=8, le=8192)]],
+    list[Annotated[int, Field(ge=8, le=8192, multiple_of=8)]],
     BeforeValidator(_side),
     Field(
         min_length=2,
         max_length=2,
-        description="pixels, as one number for a square or [width, height], 8 to 8192 each",
+        description="pixels, as one number for a square or [width, height]: "
+        "multiples of 8 from 8 to 8192",
     ),
 ]
 

@@ -1,6 +1,7 @@
 """Votes and all that led to them, to be read only: evidence is made by raters alone.
 
-Raters can be excluded, with a reason, by the same service as everywhere.
+What was chosen stays hidden until the study closes, as its win rates do: who runs a study must
+not steer it by its votes. Raters can be excluded, with a reason, by the same service as everywhere.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from evalsite.studies.models import Study
 from evalsite.voting import services
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
 from generation.admin import preview_of
@@ -120,8 +122,10 @@ class ShowingAdmin(EvidenceAdmin):
 
     def answers(self, showing: Showing) -> str:
         """Every take and flag, the latest last."""
+        hidden = showing.criterion.study.state != Study.State.CLOSED
         votes = [
-            f"{vote.choice.lower()} at {vote.voted_at:%Y-%m-%d %H:%M:%S} UTC, "
+            f"{'hidden until closing' if hidden else vote.choice.lower()} at "
+            f"{vote.voted_at:%Y-%m-%d %H:%M:%S} UTC, "
             f"after {vote.response_ms / 1000:.1f} s (take {vote.take})"
             for vote in showing.votes.order_by("take")
         ]
@@ -139,9 +143,17 @@ def _picture(showing: Showing, *, first: bool) -> SafeString | str:
 
 @admin.register(Vote)
 class VoteAdmin(EvidenceAdmin):
-    list_display = ("showing", "choice", "take", "response_ms", "voted_at")
+    """Votes of closed studies. Others are left out whole: a list can be filtered and sorted by
+    what it does not print."""
+
+    list_display = ("voted_at", "choice", "take", "response_ms", "showing")  # the longest last
     list_filter = ("showing__criterion__study", "choice", "take")
     list_select_related = SHOWN
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Vote]":
+        closed = {"showing__criterion__study__state": Study.State.CLOSED}
+        votes: QuerySet[Vote] = super().get_queryset(request).filter(**closed)
+        return votes
 
 
 @admin.register(Flag)

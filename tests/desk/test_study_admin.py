@@ -109,6 +109,8 @@ def test_acts_lead_a_study_from_draft_to_closed(tmp_path):
         ("open", "OPEN"),
         ("close", "CLOSED"),
     ):
+        # Django's own link away from the page is called Close as well.
+        assert f">{act.capitalize()} study</a>" in client.get(page(study)).content.decode()
         asked = client.get(act_page(study, act))
         assert asked.status_code == 200
         assert 'method="post"' in asked.content.decode()

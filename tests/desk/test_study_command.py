@@ -121,6 +121,16 @@ def test_check_says_per_system_what_is_missing(tmp_path):
     assert not Study.objects.exists()
 
 
+def test_check_counts_nothing_while_the_prompts_cannot_be_read(tmp_path):
+    path = study_file(tmp_path)
+    path = study_file(tmp_path, prompts={"file": "nowhere.tsv"})
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="Not everything is here"):
+        call_command("study", "check", str(path), stdout=out)
+    assert "nowhere.tsv: there is no such file" in out.getvalue()
+    assert "0 prompts" not in out.getvalue()
+
+
 def test_check_warns_where_the_shape_of_an_image_tells_its_system(tmp_path):
     path = study_file(tmp_path)
     assert "Worth a look" not in run("check", path)

@@ -269,7 +269,8 @@ def test_an_equal_draw_takes_the_same_from_each(tmp_path):
 def test_an_equal_draw_that_cannot_be_had_is_refused(tmp_path):
     path = numbered(tmp_path)
     assert refused(path, PromptQuery(draw=13, stratify="category", share="equal")) == [
-        "n.tsv: stratify = 'category': 13 cannot be split evenly over 3 strata"
+        "n.tsv: stratify = 'category': a draw of 13 cannot be split evenly over 3 strata; "
+        'expected a multiple of 3, or share = "proportional"'
     ]
     assert refused(path, PromptQuery(draw=33, stratify="category", share="equal")) == [
         "n.tsv: stratify = 'category': 11 are wanted from each stratum, but 'c' has 10"

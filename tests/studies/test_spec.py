@@ -84,7 +84,12 @@ def test_a_whole_file_is_read(tmp_path):
         (
             {"systems": systems(size=[64, "x"])},
             '[[systems]] number 2 (key "turbo"), size: expected pixels, as one number for a '
-            'square or [width, height], 8 to 8192 each, found "x"',
+            'square or [width, height]: multiples of 8 from 8 to 8192, found "x"',
+        ),
+        (
+            {"systems": systems(size=65)},
+            '[[systems]] number 2 (key "turbo"), size: expected pixels, as one number for a '
+            "square or [width, height]: multiples of 8 from 8 to 8192, found 65",
         ),
         ({"systems": [painted("base")]}, "[[systems]]: expected at least two [[systems]]"),
         (

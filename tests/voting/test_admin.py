@@ -16,6 +16,7 @@ TABLES = ("rater", "ballot", "showing", "vote", "flag")
 def evidence():
     vote = world.vote()
     services.flag_showing(showing=world.showing(vote.showing.rater), reason="OTHER", at=NOON)
+    services.close_study(study=vote.showing.rater.study, at=NOON)
     return vote
 
 
@@ -53,13 +54,34 @@ def test_lists_take_the_same_number_of_queries_at_any_length(
     for _ in range(3):
         vote = world.vote()
         services.flag_showing(showing=world.showing(vote.showing.rater), reason="OTHER", at=NOON)
+        services.close_study(study=vote.showing.rater.study, at=NOON)
     with django_assert_max_num_queries(10):
         admin_client.get(reverse(f"admin:voting_{table}_changelist"))
 
 
+def test_choices_are_hidden_until_the_study_closes(admin_client):
+    vote = world.vote(choice="LEFT")
+    study = vote.showing.rater.study
+    showing = reverse("admin:voting_showing_change", args=[vote.showing.pk])
+    votes = reverse("admin:voting_vote_changelist")
+    one = reverse("admin:voting_vote_change", args=[vote.pk])
+
+    assert "hidden until closing at 2025-06-02" in admin_client.get(showing).content.decode()
+    assert "left at" not in admin_client.get(showing).content.decode()
+    assert list(admin_client.get(votes, {"choice": "LEFT"}).context["cl"].result_list) == []
+    assert admin_client.get(one).status_code == 302
+    others = reverse("admin:voting_showing_changelist")
+    assert admin_client.get(others, {"votes__choice": "LEFT"}).status_code == 400
+
+    services.close_study(study=study, at=NOON)
+    assert "left at 2025-06-02" in admin_client.get(showing).content.decode()
+    assert list(admin_client.get(votes).context["cl"].result_list) == [vote]
+    assert admin_client.get(one).status_code == 200
+
+
 @pytest.mark.parametrize("reason", ["", "one-sided"])
-def test_raters_are_excluded_with_a_reason_only(admin_client, evidence, reason):
-    rater = evidence.showing.rater
+def test_raters_are_excluded_with_a_reason_only(admin_client, reason):
+    rater = world.vote().showing.rater
     admin_client.post(
         reverse("admin:voting_rater_changelist"),
         {"action": "exclude_raters", "_selected_action": [rater.pk], "reason": reason},

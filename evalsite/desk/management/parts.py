@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -82,11 +82,11 @@ class Parts:
     def note(self, number: int, _frame: FrameType | None) -> None:
         self.stop_signal = self.stop_signal or number
 
-    def start(self, name: str, command: list[str]) -> Part:
-        """Start a part whose output goes to its log."""
+    def start(self, name: str, command: list[str], *, inherits: Sequence[int] = ()) -> Part:
+        """Start a part whose output goes to its log. It gets these open files, same numbers."""
         log = self.logs / f"{name}.log"
         with log.open("ab") as output:
-            process = self._popen(command, output.fileno())
+            process = self._popen(command, output.fileno(), inherits)
         part = Part(name, process, log)
         self.running.append(part)
         return part
@@ -124,7 +124,9 @@ class Parts:
             time.sleep(LOOK)
         self.look()
 
-    def _popen(self, command: list[str], output: int | None) -> subprocess.Popen[bytes]:
+    def _popen(
+        self, command: list[str], output: int | None, inherits: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -132,6 +134,7 @@ class Parts:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
+            pass_fds=inherits,
             start_new_session=True,
             preexec_fn=end_with_parent if LIBC else None,
         )
@@ -157,25 +160,25 @@ def end_with_parent() -> None:
         LIBC.prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
 
 
-def is_taken(port: int) -> bool:
-    """Somebody listens there, or we are not allowed to."""
+def listen(wanted: int) -> socket.socket:
+    """Listen on the wanted port or the next free one; on any where a hundred are taken.
+
+    A port that is held cannot be lost between a look and a start: two demos that start at once
+    get two ports.
+    """
+    for port in range(wanted, min(wanted + 100, 65536)):
+        if is_answered(port):
+            continue
+        with contextlib.suppress(OSError):  # taken, or not for us
+            return socket.create_server(("127.0.0.1", port))
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def is_answered(port: int) -> bool:
+    """Somebody listens there, on this address or (which macOS lets us share) on all."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            return True
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
-def free_port(wanted: int) -> int:
-    """The wanted port or the next free one; any at all where a hundred are taken."""
-    near = range(wanted, min(wanted + 100, 65536))
-    return next((port for port in near if not is_taken(port)), None) or any_free_port()
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def any_free_port() -> int:

@@ -58,13 +58,13 @@ def show_check(
         state = Text("ready", "green") if not row.problems else Text("missing", "yellow")
         table.add_row(row.label, row.licence or "not stated", state)
     _print_table(console, table)
-    console.print(
-        f"  {_plural(size.n_prompts, 'prompt')}, {_plural(size.n_pairs, 'pair')} of systems: "
-        f"{size.n_comparisons:,} comparisons, {size.n_votes:,} votes wanted "
-        f"({_plural(size.n_criteria, 'question')})",
-        highlight=False,
-    )
-    console.print()
+    if size.n_prompts:  # none are known while their file has problems
+        console.print(
+            f"  {_plural(size.n_prompts, 'prompt')}, {_plural(size.n_pairs, 'pair')} of systems: "
+            f"{size.n_comparisons:,} comparisons, {size.n_votes:,} votes wanted "
+            f"({_plural(size.n_criteria, 'question')})\n",
+            highlight=False,
+        )
     show_problems(console, [(row.label, row.problems) for row in systems] + [("Study", problems)])
     show_problems(console, [("Worth a look", notes)])
 

@@ -147,15 +147,16 @@ class Demo:
             stamp.write_text(wanted)
 
     def start_web(self, wanted: int) -> None:
-        port = parts.free_port(wanted)
-        if port != wanted:
-            say(f"Port {wanted} is taken: using {port}.")
-        form = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload"]
-        stop = ["--no-control-socket", "--graceful-timeout", "5"]
-        bind = ["--bind", f"127.0.0.1:{port}"]
-        web = self.house.start(
-            "web", python("-m", "gunicorn", "evalsite.wsgi", *form, *stop, *bind)
-        )
+        """The port is ours before the server starts, which takes over the open socket."""
+        with parts.listen(wanted) as listener:
+            port, handle = listener.getsockname()[1], listener.fileno()
+            if port != wanted:
+                say(f"Port {wanted} is taken: using {port}.")
+            form = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload"]
+            stop = ["--no-control-socket", "--graceful-timeout", "5"]
+            bind = ["--bind", f"fd://{handle}"]
+            command = python("-m", "gunicorn", "evalsite.wsgi", *form, *stop, *bind)
+            web = self.house.start("web", command, inherits=[handle])
         self.house.wait_for(web, lambda: parts.answers_http(port, "/admin/login/"), seconds=60)
         self.url = f"http://127.0.0.1:{port}"
         say(f"The site answers at {self.url}")
@@ -209,7 +210,7 @@ class Demo:
         finished = reverse("results:study", args=["demo-simulated"])
         say(
             f"\n  Rate      {self.url}{reverse('voting:landing', args=[code])}"
-            f"\n  Results   {self.url}{finished}   (simulated raters)"
+            f"\n  Results   {self.url}{finished}   (simulated raters; log in as below)"
             f"\n  Admin     {self.url}{reverse('admin:index')}"
             f"\n            user admin, password {password}   (until the next start)"
         )
