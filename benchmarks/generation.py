@@ -54,16 +54,10 @@ def report(asked: argparse.Namespace, folder: Path) -> None:
     console.print(f"{asked.architecture}, {size}, steps: {recipe.steps}, {recipe.dtype}, {card}")
 
     sets = painters.option_sets(device, compiled=asked.compile)
-    rows = [painters.measure(recipe, device, one, asked.batch, asked.repeats) for one in sets]
-    table = Table("options", "one image", f"{asked.batch} at once", "pixels", box=None)
-    for row in rows:
-        table.add_row(
-            ", ".join(row.options),
-            f"{1000 * row.alone_s:.1f} ms",
-            f"{row.rate:.2f} a second",
-            row.likeness(rows[0].pixels),
-        )
-    console.print(table)
+    rows: list[painters.Row] = []
+    for options in sets:
+        rows.append(painters.measure(recipe, device, options, asked.batch, asked.repeats))
+        console.print(rows[-1].in_words(asked.batch, rows[0].pixels), highlight=False)
 
     if device == "cuda":
         floor = painters.floor(recipe, asked.batch)

@@ -50,6 +50,12 @@ class Row:
     rate: float  # images a second in batches
     pixels: NDArray[np.int16]  # (images, height, width, 3)
 
+    def in_words(self, batch: int, plain: NDArray[np.int16]) -> str:
+        """A line of the table, held against the pixels of no options at all."""
+        alone, rate = f"{1000 * self.alone_s:.1f} ms alone", f"{self.rate:.2f} a second"
+        name = ", ".join(self.options)
+        return f"{name:18} {alone:>16} {rate:>17}, {batch} at once; pixels {self.likeness(plain)}"
+
     def likeness(self, others: NDArray[np.int16]) -> str:
         """How far these pixels are from others, in grey levels of 256."""
         off = np.abs(self.pixels - others)

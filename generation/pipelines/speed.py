@@ -42,7 +42,7 @@ def hasten(pipeline: Any, options: Iterable[str]) -> None:
         if "compile" in options:
             part.compile_repeated_blocks(dynamic=False)
     if "compile" in options and vae is not None:
-        vae.decoder.compile(dynamic=False)
+        vae.decoder.forward = torch.compile(vae.decoder.forward, dynamic=False)
     if "graphs" in options:
         encoders = [getattr(pipeline, f"text_encoder{n}", None) for n in ("", "_2", "_3")]
         decoder = getattr(vae, "decoder", None)
