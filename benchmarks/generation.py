@@ -1,6 +1,7 @@
 """How fast images are painted: from rows to hashed files, beside a plain loop over diffusers.
 
     ./dev bench generation [--architecture tiny|sdxl] [--steps 50] [--images 64] [--batch 8]
+        [--options graphs graphs,autotune]
 
 First each set of options paints by itself: one image, warm, from prompt to pixels; a batch; and
 how far the pixels are from those without options. Then a plain loop over the stock pipeline, which
@@ -21,10 +22,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--architecture", choices=("tiny", "sdxl"), default="tiny")
     options.add_argument("--steps", type=int, help="a picture (tiny: 50, sdxl: 1)")
-    options.add_argument("--images", type=int, default=64, help="to time (64)")
+    options.add_argument(
+        "--images", type=int, default=64, help="to time; the plain loop a quarter (64)"
+    )
     options.add_argument("--batch", type=int, default=8, help="images at once (8)")
     options.add_argument("--repeats", type=int, default=5, help="of the latency (5)")
-    options.add_argument("--compile", action="store_true", help="try compiled kernels as well")
+    options.add_argument("--options", nargs="+", help="sets to compare, such as graphs,autotune")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="evalsite-bench-") as folder:
         os.environ |= {"VAR_DIR": folder, "LOG_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
@@ -53,7 +56,8 @@ def report(asked: argparse.Namespace, folder: Path) -> None:
     size = f"{recipe.width} x {recipe.height}"
     console.print(f"{asked.architecture}, {size}, steps: {recipe.steps}, {recipe.dtype}, {card}")
 
-    sets = painters.option_sets(device, compiled=asked.compile)
+    named = [tuple(one.split(",")) for one in asked.options or ()]
+    sets = [("none",), *(named or painters.option_sets(device))]
     rows: list[painters.Row] = []
     for options in sets:
         rows.append(painters.measure(recipe, device, options, asked.batch, asked.repeats))
@@ -69,7 +73,8 @@ def report(asked: argparse.Namespace, folder: Path) -> None:
         )
 
     fastest = max(rows, key=lambda row: row.rate).options
-    plain = {n: paths.plain(recipe, device, n, asked.images, folder) for n in {1, asked.batch}}
+    n_plain = max(asked.batch, asked.images // 4)
+    plain = {n: paths.plain(recipe, device, n, n_plain, folder) for n in {1, asked.batch}}
     ours = paths.ours(recipe, fastest, asked.images, folder)
     table = Table("path", "images a second", "ms an image", "ours is", box=None)
     for n, rate in sorted(plain.items()):

@@ -45,23 +45,27 @@ def _sdxl(folder: Path) -> dict[str, Any]:
     torch.set_default_dtype(torch.float16)
     try:
         with torch.device(device):
-            pipeline = StableDiffusionXLPipeline(
-                vae=_sdxl_vae(),
-                text_encoder=CLIPTextModel(_clip(768, 12, 12, "quick_gelu")),
-                text_encoder_2=CLIPTextModelWithProjection(_clip(1280, 32, 20, "gelu")),
-                tokenizer=tokenizer,
-                tokenizer_2=tokenizer,
-                unet=_sdxl_unet(),
-                scheduler=EulerAncestralDiscreteScheduler(
-                    beta_start=0.00085,
-                    beta_end=0.012,
-                    beta_schedule="scaled_linear",
-                    timestep_spacing="trailing",
-                ),
-                add_watermarker=False,
-            )
+            networks = {
+                "vae": _sdxl_vae(),
+                "text_encoder": CLIPTextModel(_clip(768, 12, 12, "quick_gelu")),
+                "text_encoder_2": CLIPTextModelWithProjection(_clip(1280, 32, 20, "gelu")),
+                "unet": _sdxl_unet(),
+            }
     finally:
         torch.set_default_dtype(torch.float32)
+    scheduler = EulerAncestralDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="trailing",
+    )
+    pipeline = StableDiffusionXLPipeline(
+        **networks,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return {
         "steps": 1,

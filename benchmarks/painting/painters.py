@@ -31,14 +31,12 @@ def load(recipe: Recipe, device: str, options: Sequence[str]) -> Painter:
     return pipelines.load(recipe, found, device=device, options=options)
 
 
-def option_sets(device: str, *, compiled: bool) -> list[tuple[str, ...]]:
-    """What to compare; the first has no option at all."""
-    sets: list[tuple[str, ...]] = [("none",), ("channels-last",), ("fused-qkv",)]
-    if device == "cuda":
-        sets += [("graphs",), ("graphs", "autotune")]
-        if compiled:
-            sets += [("graphs", "compile")]
-    return [*sets, ("prompt-memory",)]
+def option_sets(device: str) -> list[tuple[str, ...]]:
+    """What to compare with no options at all: each that the device has, by itself."""
+    names = (
+        pipelines.OPTIONS if device == "cuda" else ("channels-last", "fused-qkv", "prompt-memory")
+    )
+    return [(name,) for name in names]
 
 
 @dataclass(frozen=True)
