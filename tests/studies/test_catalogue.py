@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from evalsite.studies.catalogue import About, WeightFacts, catalogue, find
+from evalsite.studies.catalogue import CATALOGUE, About, WeightFacts, catalogue, find, read_on
 from evalsite.studies.resolve import resolve
 from evalsite.studies.spec import SpecError, load_spec, parse_spec
 from evalsite.studies.spec_problems import unpinned
@@ -80,3 +80,15 @@ def test_the_demo_paints_what_the_catalogue_calls_tiny(settings):
     spec = parse_spec(tables(systems=used), name="small.toml", folder=Path("/tmp"))
     ready = resolve(spec, checkpoint_dirs=settings.CHECKPOINT_DIRS)
     assert [s.recipe for s in ready.systems] == [s.recipe for s in demo.systems]
+
+
+def test_the_document_says_what_the_catalogue_says():
+    document = (CATALOGUE.parents[2] / "docs" / "systems.md").read_text()
+    assert f"Read on {read_on()}" in document
+    for entry in catalogue().values():
+        assert f"| `{entry.key}` | {entry.system.label} | {entry.system.family} |" in document
+        assert f"| {entry.about.settings_source} |" in document
+        assert entry.about.memory_source in document
+        for place, facts in entry.weights.items():
+            size = f"{facts.disk_gb:g} GB: {facts.disk_source}" if facts.disk_gb else "not known"
+            assert f"| {place} | {size} |" in document
