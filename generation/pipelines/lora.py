@@ -24,7 +24,10 @@ def fuse_lora(pipeline: Any, place: str, scale: float, **source: Any) -> int:
     tensors, alphas = _read(pipeline, place, source)
     strengths = {_layer_name(key.removesuffix(".alpha")): value for key, value in alphas.items()}
     additions = []
-    for name, (up, down) in sorted(_pairs(place, tensors).items()):
+    pairs = _pairs(place, tensors)
+    if unknown := sorted(strengths.keys() - pairs.keys()):
+        raise ValueError(f"lora: {place} has a strength for {unknown[0]}, and no change of it")
+    for name, (up, down) in sorted(pairs.items()):
         rank = down.shape[0]
         layer = _layer(place, pipeline, name)
         additions.append((layer, up, down, strengths.get(name, rank) / rank))

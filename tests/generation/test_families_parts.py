@@ -84,6 +84,11 @@ def test_a_lora_in_other_forms_is_read(base, tmp_path, names):
             pair("unet.nowhere.attn1.to_q", down="lora_A", up="lora_B"),
             "for which this model has no layer",
         ),
+        (
+            {"unet.conv_in.lora_A.weight": torch.ones(1, 4)},
+            "only half of what changes unet.conv_in",
+        ),
+        ({"unet.conv_in.lora_bias": torch.ones(1)}, "which is no part of a LoRA known here"),
         (pair("prior.attn1.to_q", down="lora_A", up="lora_B"), "changes prior, which this"),
     ],
 )

@@ -51,6 +51,19 @@ def test_digests_of_this_version_are_those_of_every_later_one():
     assert recipe().digest == ("790952688d04d02c44ea0e5dd6ea09f8a2430bc4778de4b916f3d621994ebf83")
 
 
+def test_digests_of_other_recipes_stay_as_well():
+    lcm = recipe(
+        variant="fp16",
+        unet="other",
+        unet_revision=CONTENT,
+        scheduler="LCMScheduler",
+        timesteps=(999, 499),
+    )
+    assert lcm.digest == "c888fdc20fc32b9dee297389dd2ba778f679936b2aab80c7fd0a016271dcb17c"
+    theirs = Recipe(family="imported", checkpoint="theirs", revision=CONTENT)
+    assert theirs.digest == "085b5da9e138f277e3a0e941466ab8cec3902e100eeee329849defbe966f5ea8"
+
+
 def test_prompt_and_seed_are_part_of_an_image_s_name():
     names = {
         image_digest(recipe(), prompt, seed) for prompt in ("a cat", "a cat ") for seed in (1, 2)
