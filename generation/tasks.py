@@ -137,7 +137,12 @@ def _load(recipe: Recipe) -> Painter:
     return pipelines.load(recipe, found, device=device, options=options)
 
 
-_studio = Studio(_load)
+def new_studio() -> Studio:
+    """A studio for whoever paints outside a worker: see `generation.verifying`."""
+    return Studio(_load)
+
+
+_studio = new_studio()
 
 
 def paint_chunk(

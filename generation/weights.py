@@ -77,6 +77,15 @@ def problems(recipe: Recipe, folders: Sequence[Path]) -> list[str]:
     return found
 
 
+def absent(recipe: Recipe) -> list[str]:
+    """The hub ids of a recipe that this machine's cache does not hold at their commit."""
+    return [
+        place.name
+        for place in recipe.places
+        if is_commit(place.revision) and not _cached(place).is_dir()
+    ]
+
+
 def _folder(field: str, name: str, folders: Sequence[Path]) -> Path:
     folder = find_checkpoint(name, folders)
     if folder is None:
@@ -181,14 +190,13 @@ def _is_variant(file: str, variant: str) -> bool:
 def _snapshot(place: Place, variant: str) -> Path:
     """A hub repository at one commit, as the hub's own tools cache it."""
     field, repository, commit = place
-    cache = _hub_cache()
-    folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / commit
+    folder = _cached(place)
     if folder.is_dir():
         return folder
     weights = f"*.{variant}*.safetensors" if variant else "*.safetensors"
     wanted = f"*/{weights}" if field.endswith("checkpoint") else weights
     raise WeightsError(
-        f"{field} {repository} at {commit} is not in this machine's hub cache ({cache}). "
+        f"{field} {repository} at {commit} is not in this machine's hub cache ({hub_cache()}). "
         "Weights of this kind are large (SDXL in fp16: about 7 GB), and some ask for a licence "
         f"to be accepted on https://huggingface.co/{repository} first. Download them with: "
         f"hf download {repository} --revision {commit} "
@@ -196,7 +204,12 @@ def _snapshot(place: Place, variant: str) -> Path:
     )
 
 
-def _hub_cache() -> Path:
+def _cached(place: Place) -> Path:
+    repository = f"models--{place.name.replace('/', '--')}"
+    return hub_cache() / repository / "snapshots" / place.revision
+
+
+def hub_cache() -> Path:
     """Where huggingface_hub keeps what it downloads: its own variables, in its own order."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(cache).expanduser()

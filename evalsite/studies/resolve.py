@@ -113,7 +113,9 @@ def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
     texts = [row.text for row in prompts]
     return Resolved(
         spec=spec,
-        systems=tuple(_system(system, spec, folders, texts) for system in spec.systems),
+        systems=tuple(
+            resolve_system(system, spec.folder, folders, texts) for system in spec.systems
+        ),
         prompts=tuple(prompts),
         prompt_source=source,
         prompt_problems=tuple(problems),
@@ -135,18 +137,19 @@ def read_prompts_of(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], l
     return rows, {"file": path.name, "sha256": sha256, **settings}, []
 
 
-def _system(
-    system: PaintedSystem | ImportedSystem, spec: StudySpec, folders: list[Path], texts: list[str]
+def resolve_system(
+    system: PaintedSystem | ImportedSystem, folder: Path, folders: list[Path], texts: list[str]
 ) -> ResolvedSystem:
+    """Look up what one system names; `folder` is what its paths are relative to."""
     problems = [] if system.licence else ["licence: expected the licence of its images or weights"]
     recipe, sizes = None, set[tuple[int, int]]()
     try:
         if isinstance(system, ImportedSystem):
-            recipe, sizes, more = _imported_recipe(system, spec.folder, texts)
+            recipe, sizes, more = _imported_recipe(system, folder, texts)
             problems += more
         else:
             sizes = {(system.size[0], system.size[1])}
-            recipe = _painted_recipe(system, spec.folder, folders)
+            recipe = _painted_recipe(system, folder, folders)
     except Unpinned as error:
         problems.append(str(error))
     except (ValidationError, ManifestError) as error:

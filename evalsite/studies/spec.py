@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from evalsite.studies import catalogue
 from evalsite.studies.prompts import MAX_PROMPT_LENGTH, PromptQuery
 from evalsite.studies.spec_problems import SpecError, cross_check, describe_problems, syntax_problem
 from evalsite.studies.spec_systems import Key, SystemSpec, Table
@@ -188,6 +189,9 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
 
 def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
     """Check a study's tables. Raises SpecError with every problem found."""
+    data, unknown = catalogue.spread(data)
+    if unknown:
+        raise SpecError([f"{name}: {problem}" for problem in unknown])
     try:
         spec = StudySpec.model_validate(dict(data))
     except ValidationError as error:

@@ -1,0 +1,58 @@
+"""What this machine has room for: disk for weights, memory for a model. No torch."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ASK_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A device's whole memory, in bytes, and what to call the device."""
+
+    device: str
+    total: int
+
+
+def disk_free(folder: Path) -> int:
+    """Bytes free where a folder is, or would be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def device_memory(device: str) -> Memory | None:
+    """The memory of a device by torch's name for it; empty: CUDA where there is one.
+
+    None when it cannot be known without torch: a device that the driver does not list.
+    """
+    kind, _, number = device.partition(":")
+    if kind in ("", "cuda"):
+        cards = _cuda_cards()
+        if int(number or 0) < len(cards):
+            return cards[int(number or 0)]
+        if kind == "cuda":
+            return None
+    return Memory("this machine's own memory", _own_memory())
+
+
+def _own_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cuda_cards() -> list[Memory]:
+    query = ["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", *query], capture_output=True, text=True, timeout=ASK_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.rpartition(",") for line in answer.stdout.splitlines() if "," in line]
+    return [
+        Memory(name.strip(), int(mebibytes) << 20)
+        for name, _, mebibytes in rows
+        if mebibytes.strip().isdigit()
+    ]
