@@ -164,8 +164,8 @@ def claim_json(summary: ClaimSummary) -> Json:
 
 
 def _plain(result: Any) -> Json:
-    """A frozen result as JSON takes it."""
+    """A frozen, flat result as JSON takes it."""
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(result).items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
     }

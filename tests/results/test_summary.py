@@ -169,3 +169,22 @@ def test_every_field_is_explained():
     told = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
     names = {name for part in SCHEMA["$defs"].values() for name in part.get("properties", {})}
     assert {name for name in names if f"`{name}`" not in told} == set()
+
+
+def test_what_undoes_a_claim_is_looked_for_on_the_forty_weakest():
+    systems = tuple(f"s{k:02}" for k in range(11))
+    rng = np.random.default_rng(3)
+    rows = [
+        (0, i, j, float(rng.random() > 0.05 + 0.005 * i), rater, prompt)
+        for i in range(11)
+        for j in range(i + 1, 11)
+        for rater in range(6)
+        for prompt in range(10)
+    ]
+    made = report(rows, Design(criteria=("quality",), systems=systems, pairs=None))
+    claims = made["criteria"]["quality"]["claims"]
+    assert all(claim["decided"] for claim in claims)
+    tried = [c["p_holm"] for c in claims if c["n_votes_to_undo"] is not None]
+    assert len(claims) == 55
+    assert len(tried) == 40
+    assert min(tried) >= max(c["p_holm"] for c in claims if c["n_votes_to_undo"] is None)
