@@ -23,6 +23,7 @@ from evalsite.stats import (
     WinRate,
     bradley_terry,
     davidson,
+    elo_as_in_add,
     fragility,
     overall_scores,
     position_effect,
@@ -40,6 +41,7 @@ from evalsite.stats.clusters import UNLABELLED, Codes, Floats
 Pair = tuple[int, int]
 Rows = slice | NDArray[np.bool_] | Codes
 CARRYING = 3  # prompts named for each claim
+ELO_MOST = 20_000  # votes of a criterion that Elo goes through, one by one, in 100 orders
 UNDONE = 40  # decided claims whose fragility is looked for
 
 
@@ -104,6 +106,7 @@ class SystemSummary:
     key: str
     overall: OverallScore
     rating: Rating
+    add_elo: float | None  # Elo as in the ADD paper; None without votes, or with too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +264,7 @@ def _summarise(
         n_prompts=_n_labels(votes.prompts),
         n_ties=sum(rate.ties for rate in rates.values()),
         pairs=tuple(PairSummary(names[i], names[j], rate) for (i, j), rate in rates.items()),
-        systems=tuple(map(SystemSummary, names, scores, ranking.ratings)),
+        systems=tuple(map(SystemSummary, names, scores, ranking.ratings, _add_elo(votes, summary))),
         ranking=ranking,
         davidson=davidson(votes),
         agreement=vote_alpha(votes, rng=summary.seed, confidence=confidence),
@@ -308,6 +311,18 @@ def _carrying(
     if part.prompt_names:
         for found in prompt_influence(votes, pair, top=CARRYING, options=options):
             yield _prompt_name(part, found.prompt), found
+
+
+def _add_elo(votes: CriterionVotes, summary: Summary) -> tuple[float | None, ...]:
+    """Each system's Elo, the same whatever the order of the rows."""
+    if votes.n > ELO_MOST:
+        return (None,) * votes.n_systems
+    turned = votes.first > votes.second
+    first, second = np.minimum(votes.first, votes.second), np.maximum(votes.first, votes.second)
+    outcomes = np.where(turned, 1 - votes.outcomes, votes.outcomes)
+    order = np.lexsort((outcomes, second, first))
+    ordered = replace(votes, first=first[order], second=second[order], outcomes=outcomes[order])
+    return elo_as_in_add(ordered, np.random.default_rng(summary.seed)).scores
 
 
 def _prompt_name(part: _Part, number: int) -> str:
