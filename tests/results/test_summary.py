@@ -198,6 +198,9 @@ def test_elo_as_in_the_add_paper_stands_beside_the_rating_and_shrinks():
         assert first["elo"] > first["elo_as_in_add"] > 1000 > second["elo_as_in_add"]
         assert first["elo_as_in_add"] + second["elo_as_in_add"] == pytest.approx(2000)
         assert unseen["elo_as_in_add"] is None
+    once = report([*rows, (0, 0, 2, 1.0, 0, 0)])  # on one of the two criteria alone
+    assert once["criteria"]["quality"]["systems"][2]["elo_as_in_add"] is not None
+    assert once["elo_as_in_add"]["mean"]["c"] is None
     mean = made["elo_as_in_add"]["mean"]
     assert mean["a"] == pytest.approx(sum(part[0]["elo_as_in_add"] for part in shown) / 2)
     assert mean["c"] is None
