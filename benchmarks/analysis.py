@@ -8,7 +8,7 @@ memory holds them and all libraries. Times compare within one run only. What is 
 
     report           every number of report.json with default options; no file is written
     fit              counting and fitting Bradley-Terry, from three columns of text
-    bootstrap        the same, and 1,000 rounds of resampling
+    bootstrap        the same, and 1,000 rounds of resampling, which count again
     evalica fit      counting and fitting, from lists of text and of its own winners
     evalica rounds   the same, and 10 rounds of its bootstrap; up to 1 million votes
     statsmodels      its binomial model on our counts, counting left out; where it is installed
