@@ -42,3 +42,19 @@ def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     again = run_program("coverage", "--runs", "4", VAR_DIR=str(tmp_path))
     assert again.stdout == first.stdout
     assert len(read_store(store)) == 48
+
+
+def test_the_analysis_benchmark_prints_its_table():
+    run = run_program("analysis", "--quick")
+    assert run.returncode == 0, run.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
+    assert [row[2] for row in rows[2:]] == [
+        "report",
+        "fit",
+        "bootstrap",
+        "evalica fit",
+        "evalica rounds",
+        "statsmodels",
+    ]
+    assert all(row[:2] == ["20,000", "5"] for row in rows[2:])
+    assert float(rows[2][4]) > 0

@@ -3,6 +3,7 @@
 from evalsite.results import wording
 from evalsite.results.presentation import Names, title_of
 from evalsite.results.report import Json
+from evalsite.results.summary import UNDONE
 from evalsite.results.wording import counted
 from evalsite.studies.models import Criterion
 
@@ -40,8 +41,9 @@ def _claims(report: Json, options: Json) -> str:
     return (
         "What holds after adjusting: differences whose p, adjusted by Holm's method over all "
         f"{counted(n, 'pair')} and criteria of this report, is below {level}%. The chance that any "
-        f"of them is false stays below {level}%. How firm each is: the votes, or the raters, that "
-        "undo it when they are taken out in the order that hurts it most."
+        f"of them is false stays below {level}%. How firm each is (where there are more than "
+        f"{UNDONE}, those with the largest p): the votes, or the raters, that undo it when they "
+        "are taken out in the order that hurts it most."
     )
 
 

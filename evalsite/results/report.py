@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from evalsite.results.summary import (
+    ELO_MOST,
     ClaimSummary,
     CriterionSummary,
     PairSummary,
@@ -34,6 +35,22 @@ def report_of(summary: Summary, *, study: Json | None, provenance: Json) -> Json
             for criterion in summary.criteria
         },
         "raters": list(_raters_json(summary)),
+        "elo_as_in_add": _add_elo_json(summary),
+    }
+
+
+def _add_elo_json(summary: Summary) -> Json:
+    """The mean of the criteria's scores, as the paper gives it; None where one has no score."""
+    columns = [[system.add_elo for system in part.systems] for part in summary.criteria]
+    rows = dict(zip(summary.design.systems, zip(*columns, strict=True), strict=True))
+    known = {key: [score for score in row if score is not None] for key, row in rows.items()}
+    many = any(part.n_votes > ELO_MOST for part in summary.criteria)
+    return {
+        "mean": {
+            key: sum(scores) / len(scores) if len(scores) == len(columns) else None
+            for key, scores in known.items()
+        },
+        "warnings": [f"more than {ELO_MOST} votes"] if many else [],
     }
 
 
@@ -113,6 +130,7 @@ def system_json(system: SystemSummary) -> Json:
         "elo": rating.elo,
         "elo_low": rating.elo_low,
         "elo_high": rating.elo_high,
+        "elo_as_in_add": system.add_elo,
         "rank_low": rating.rank_low,
         "rank_high": rating.rank_high,
         "estimable": rating.estimable,
@@ -164,8 +182,8 @@ def claim_json(summary: ClaimSummary) -> Json:
 
 
 def _plain(result: Any) -> Json:
-    """A frozen result as JSON takes it."""
+    """A frozen, flat result as JSON takes it."""
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(result).items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
     }

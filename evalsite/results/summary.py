@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from evalsite.stats import (
     WinRate,
     bradley_terry,
     davidson,
+    elo_as_in_add,
     fragility,
     overall_scores,
     position_effect,
@@ -30,6 +32,7 @@ from evalsite.stats import (
     slice_win_rates,
     superiority,
     vote_alpha,
+    votes_by_pair,
     win_rates,
 )
 from evalsite.stats import Votes as CriterionVotes
@@ -38,6 +41,8 @@ from evalsite.stats.clusters import UNLABELLED, Codes, Floats
 Pair = tuple[int, int]
 Rows = slice | NDArray[np.bool_] | Codes
 CARRYING = 3  # prompts named for each claim
+ELO_MOST = 20_000  # votes of a criterion that Elo goes through, one by one, in 100 orders
+UNDONE = 40  # decided claims whose fragility is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class SystemSummary:
     key: str
     overall: OverallScore
     rating: Rating
+    add_elo: float | None  # Elo as in the ADD paper; None without votes, or with too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,12 @@ class ClaimSummary:
     first: str
     second: str
     claim: Claim
-    fragility: Fragility | None  # of what is decided
+    fragility: Fragility | None  # of the weakest decided ones
     carrying: tuple[tuple[str, PromptInfluence], ...]  # the prompts that do most to it
+
+
+Rates = Mapping[Pair, WinRate]
+Claims = tuple[ClaimSummary, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,27 +155,48 @@ class Summary:
 
 def summarise(design: Design, votes: Votes, options: Options, *, seed: int = 0) -> Summary:
     """All statistics of every criterion; claims are adjusted over the whole table of them."""
-    parts = [_of_criterion(design, votes, index) for index in range(len(design.criteria))]
-    rates = [win_rates(part.votes, pairs=design.pairs, options=options) for part in parts]
-    table = {
-        (key, pair): rate
-        for key, found in zip(design.criteria, rates, strict=True)
-        for pair, rate in found.items()
-    }
-    claims: dict[str, list[Claim]] = {key: [] for key in design.criteria}
-    for claim in superiority(table, alpha=1 - options.confidence):
-        claims[claim.criterion].append(claim)
     empty = Summary(design, options, seed)
-    criteria = (
-        _summarise(key, part, found, claims[key], empty)
-        for key, part, found in zip(design.criteria, parts, rates, strict=True)
-    )
+    parts = [_of_criterion(design, votes, index) for index in range(len(design.criteria))]
+    rates, claims = _compare(parts, empty)
+    criteria = map(partial(_summarise, summary=empty), design.criteria, parts, rates, claims)
     return replace(
         empty,
         criteria=tuple(criteria),
         rater_names=votes.rater_names,
         raters=_diagnose(design, votes),
     )
+
+
+def _compare(parts: "list[_Part]", summary: Summary) -> tuple[Sequence[Rates], list[Claims]]:
+    """Each criterion's pairs and claims: what needs the votes pair by pair, a copy of them."""
+    design, options = summary.design, summary.options
+    split = [votes_by_pair(part.votes) for part in parts]
+    rates = [
+        win_rates(part.votes, pairs=design.pairs, options=options, parts=pairs)
+        for part, pairs in zip(parts, split, strict=True)
+    ]
+    table = {
+        (key, pair): rate
+        for key, found in zip(design.criteria, rates, strict=True)
+        for pair, rate in found.items()
+    }
+    claims = superiority(table, alpha=1 - options.confidence)
+    tried = _weakest(claims)
+    found = []
+    for key, part, own, known in zip(design.criteria, parts, split, rates, strict=True):
+        asked = [claim for claim in claims if claim.criterion == key]
+        found.append(tuple(_claims(part, own, asked, tried, known, summary)))
+    return rates, found
+
+
+def _weakest(claims: Sequence[Claim]) -> set[Claim]:
+    """The decided claims whose fragility is looked for: those that least would undo.
+
+    Each takes some hundred intervals; for every pair of a hundred systems that is minutes.
+    """
+    decided = [claim for claim in claims if claim.decided]
+    decided.sort(key=lambda claim: claim.p_holm or 0.0, reverse=True)
+    return set(decided[:UNDONE])
 
 
 def _diagnose(design: Design, votes: Votes) -> RaterDiagnostics | None:
@@ -215,11 +246,7 @@ def _of_criterion(design: Design, votes: Votes, index: int) -> _Part:
 
 
 def _summarise(
-    key: str,
-    part: _Part,
-    rates: Mapping[Pair, WinRate],
-    claims: list[Claim],
-    summary: Summary,
+    key: str, part: _Part, rates: Rates, claims: Claims, summary: Summary
 ) -> CriterionSummary:
     votes, options, names = part.votes, summary.options, summary.design.systems
     confidence, fixed_prompts = options.confidence, options.fixed_prompts
@@ -237,41 +264,65 @@ def _summarise(
         n_prompts=_n_labels(votes.prompts),
         n_ties=sum(rate.ties for rate in rates.values()),
         pairs=tuple(PairSummary(names[i], names[j], rate) for (i, j), rate in rates.items()),
-        systems=tuple(map(SystemSummary, names, scores, ranking.ratings)),
+        systems=tuple(map(SystemSummary, names, scores, ranking.ratings, _add_elo(votes, summary))),
         ranking=ranking,
         davidson=davidson(votes),
         agreement=vote_alpha(votes, rng=summary.seed, confidence=confidence),
         side=side,
-        claims=tuple(_claim(names, part, claim, rates, options) for claim in claims),
+        claims=claims,
         slices=tuple(_slices(part, list(rates), summary)),
     )
 
 
-def _claim(
-    names: tuple[str, ...],
+def _claims(
     part: _Part,
-    claim: Claim,
-    rates: Mapping[Pair, WinRate],
-    options: Options,
-) -> ClaimSummary:
-    first, second = names[claim.first], names[claim.second]
-    if not claim.decided:
-        return ClaimSummary(first, second, claim, None, ())
+    pairs: Mapping[Pair, CriterionVotes],
+    claims: list[Claim],
+    tried: set[Claim],
+    rates: Rates,
+    summary: Summary,
+) -> Iterator[ClaimSummary]:
+    names, options = summary.design.systems, summary.options
     known = [rate.design_effect for rate in rates.values() if rate.design_effect is not None]
-    pair = (claim.first, claim.second)
-    undoing = fragility(
-        part.votes,
-        pair,
-        level=claim.level,
-        fixed_prompts=options.fixed_prompts,
-        ties=options.ties,
-        typical_design_effect=float(np.median(known)) if known else None,
-    )
-    carrying: tuple[tuple[str, PromptInfluence], ...] = ()
+    typical = float(np.median(known)) if known else None
+    for claim in claims:
+        pair = (claim.first, claim.second)
+        own = pairs.get((min(pair), max(pair)), part.votes)
+        undoing: Fragility | None = None
+        carrying: tuple[tuple[str, PromptInfluence], ...] = ()
+        if claim in tried:
+            undoing = fragility(
+                own,
+                pair,
+                level=claim.level,
+                fixed_prompts=options.fixed_prompts,
+                ties=options.ties,
+                typical_design_effect=typical,
+            )
+        if claim.decided:
+            carrying = tuple(_carrying(part, own, pair, options))
+        yield ClaimSummary(names[pair[0]], names[pair[1]], claim, undoing, carrying)
+
+
+def _carrying(
+    part: _Part, votes: CriterionVotes, pair: Pair, options: Options
+) -> Iterator[tuple[str, PromptInfluence]]:
+    """The prompts that do most to a claim, by name; none where prompts have no names."""
     if part.prompt_names:
-        found = prompt_influence(part.votes, pair, top=CARRYING, options=options)
-        carrying = tuple((_prompt_name(part, one.prompt), one) for one in found)
-    return ClaimSummary(first, second, claim, undoing, carrying)
+        for found in prompt_influence(votes, pair, top=CARRYING, options=options):
+            yield _prompt_name(part, found.prompt), found
+
+
+def _add_elo(votes: CriterionVotes, summary: Summary) -> tuple[float | None, ...]:
+    """Each system's Elo, the same whatever the order of the rows."""
+    if votes.n > ELO_MOST:
+        return (None,) * votes.n_systems
+    turned = votes.first > votes.second
+    first, second = np.minimum(votes.first, votes.second), np.maximum(votes.first, votes.second)
+    outcomes = np.where(turned, 1 - votes.outcomes, votes.outcomes)
+    order = np.lexsort((outcomes, second, first))
+    ordered = replace(votes, first=first[order], second=second[order], outcomes=outcomes[order])
+    return elo_as_in_add(ordered, np.random.default_rng(summary.seed)).scores
 
 
 def _prompt_name(part: _Part, number: int) -> str:

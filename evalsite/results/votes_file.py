@@ -258,7 +258,7 @@ def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) 
     return VoteTable(
         criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
         systems=systems,
-        criterion=criterion.codes if criterion else np.zeros(len(frame), dtype=np.intp),
+        criterion=criterion.codes if criterion else np.broadcast_to(np.intp(0), len(frame)),
         first=first,
         second=second,
         outcomes=outcomes,

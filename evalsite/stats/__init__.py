@@ -26,7 +26,7 @@ from evalsite.stats.intervals import (
 from evalsite.stats.multiplicity import holm
 from evalsite.stats.newton import NotConverged
 from evalsite.stats.overall import OverallScore, overall_scores
-from evalsite.stats.pairs import pair_win_rates, win_rates
+from evalsite.stats.pairs import pair_win_rates, votes_by_pair, win_rates
 from evalsite.stats.planning import (
     Correlations,
     Design,
@@ -144,6 +144,7 @@ __all__ = [
     "spending_boundaries",
     "superiority",
     "vote_alpha",
+    "votes_by_pair",
     "wilson_interval",
     "win_rates",
 ]

@@ -135,8 +135,10 @@ def vote_alpha(
     As `krippendorff_alpha`.
     """
     units = shared_units(votes)
-    won = np.where(votes.first < votes.second, 2 * votes.outcomes, 2 - 2 * votes.outcomes)
-    counts = _count(units.codes * 3 + won.astype(np.intp), units.count, 3)
+    won = np.where(votes.first < votes.second, votes.outcomes, 1 - votes.outcomes)
+    keys = (2 * won).astype(np.intp)
+    keys += 3 * units.codes
+    counts = _count(keys, units.count, 3)
     return _agreement(counts, np.array([0, 0.5, 1]), metric, rng, rounds, confidence)
 
 

@@ -214,10 +214,18 @@ def _over_the_table(p_values: Sequence[float | None]) -> list[float | None]:
 
 def _levels(p_values: Sequence[float | None], alpha: float) -> list[float]:
     values = np.array([1.0 if p is None else p for p in p_values])
-    steps = alpha / np.arange(values.size, 1, -1)
-    levels = []
-    for row in range(values.size):
-        failed = np.sort(np.delete(values, row)) >= steps
-        n_passed = int(failed.argmax()) if failed.any() else values.size - 1
-        levels.append(alpha / (values.size - n_passed))
-    return levels
+    size = values.size
+    if size == 0:
+        return []
+    order = np.argsort(values, kind="stable")
+    steps = alpha / np.arange(size, 1, -1)
+    # Where the row of rank r is left out, the values before it keep their step and those after
+    # it move one step up: its first failure is the first before r, else the first from r on.
+    before = np.append(np.flatnonzero(values[order[:-1]] >= steps), size - 1)[0]
+    later = np.flatnonzero(values[order[1:]] >= steps)
+    ranks = np.arange(size)
+    n_passed = np.append(later, size - 1)[np.searchsorted(later, ranks)]
+    n_passed = np.where(before < ranks, before, n_passed)
+    levels = np.empty(size)
+    levels[order] = alpha / (size - n_passed)
+    return [float(level) for level in levels]

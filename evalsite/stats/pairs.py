@@ -1,13 +1,12 @@
 """The win rates of all pairs of systems under one criterion."""
 
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evalsite.stats.clusters import Codes, Floats, Labels
+from evalsite.stats.clusters import Labels
 from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, win_rate_of
 
@@ -15,24 +14,7 @@ Pair = tuple[int, int]
 
 DEFAULTS = Options()
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PairVotes:
-    """Votes of one pair: outcomes for the lower-numbered system, numbered labels."""
-
-    outcomes: Floats
-    raters: Codes
-    prompts: Codes
-
-    def seen_from(self, pair: Pair) -> "_PairVotes":
-        flipped = self.outcomes if pair[0] < pair[1] else 1 - self.outcomes
-        return _PairVotes(flipped, self.raters, self.prompts)
-
-    def win_rate(self, options: Options, typical: float | None) -> WinRate:
-        return win_rate_of(self.outcomes, self.raters, self.prompts, options, typical)
-
-
-_NO_VOTES = _PairVotes(np.empty(0), np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp))
+_NO_VOTES = check_votes([], [], [], None, None)
 
 
 def pair_win_rates(
@@ -83,32 +65,63 @@ def pair_win_rates(
 
 
 def win_rates(
-    votes: Votes, *, pairs: Sequence[Pair] | None = None, options: Options = DEFAULTS
+    votes: Votes,
+    *,
+    pairs: Sequence[Pair] | None = None,
+    options: Options = DEFAULTS,
+    parts: Mapping[Pair, Votes] | None = None,
 ) -> dict[Pair, WinRate]:
-    """`pair_win_rates` on votes that have been checked and numbered already."""
-    parts = _split(votes)
-    results = {}
-    for pair in _listed(pairs, parts):
-        own = parts.get(_ascending(pair), _NO_VOTES)
-        results[pair] = own.seen_from(pair).win_rate(options, None)
-    return _lend_design_effect(results, parts, options)
+    """`pair_win_rates` on votes that have been checked and numbered already.
 
-
-def _lend_design_effect(
-    results: dict[Pair, WinRate], votes: dict[Pair, _PairVotes], options: Options
-) -> dict[Pair, WinRate]:
+    `parts` are the same votes by pair, where the caller has them.
+    """
+    parts = votes_by_pair(votes) if parts is None else parts
+    results = {pair: _win_rate(parts, pair, options, None) for pair in _listed(pairs, parts)}
     # A pair that needs a design effect has none of its own, so the median is of the others.
     known = [r.design_effect for r in results.values() if r.design_effect is not None]
     if not known:
         return results
     typical = statistics.median(known)
     needy = [pair for pair, r in results.items() if "no design effect" in r.warnings]
-    for pair in needy:
-        results[pair] = votes[_ascending(pair)].seen_from(pair).win_rate(options, typical)
-    return results
+    return results | {pair: _win_rate(parts, pair, options, typical) for pair in needy}
 
 
-def _listed(pairs: Sequence[Pair] | None, votes: dict[Pair, _PairVotes]) -> Iterator[Pair]:
+def votes_by_pair(votes: Votes) -> dict[Pair, Votes]:
+    """The votes of each pair that has any, lower number first, in the order given.
+
+    One sort, then slices: asking for every pair's votes costs no more than for one's.
+    """
+    if votes.n == 0:
+        return {}
+    size = votes.n_systems
+    keys = np.minimum(votes.first, votes.second)  # in place from here: columns may be large
+    keys *= size
+    keys += np.maximum(votes.first, votes.second)
+    if size < 256:  # keys of two bytes are sorted by counting, many times faster than wider ones
+        keys = keys.astype(np.uint16)
+    order = np.argsort(keys, kind="stable")
+    counts = np.bincount(keys, minlength=1)
+    found = np.flatnonzero(counts)
+    values = np.where(votes.first < votes.second, votes.outcomes, 1 - votes.outcomes)
+    parts, start = {}, 0
+    values, raters, prompts = values[order], votes.raters[order], votes.prompts[order]
+    for low, high, n in zip(*np.divmod(found, size), counts[found], strict=True):
+        one, two = np.broadcast_to(low, (n,)), np.broadcast_to(high, (n,))
+        own = slice(start, start + n)
+        parts[int(low), int(high)] = Votes(one, two, values[own], raters[own], prompts[own], size)
+        start += n
+    return parts
+
+
+def _win_rate(
+    parts: Mapping[Pair, Votes], pair: Pair, options: Options, typical: float | None
+) -> WinRate:
+    own = parts.get(_ascending(pair), _NO_VOTES)
+    outcomes = own.outcomes if pair[0] < pair[1] else 1 - own.outcomes
+    return win_rate_of(outcomes, own.raters, own.prompts, options, typical)
+
+
+def _listed(pairs: Sequence[Pair] | None, votes: Mapping[Pair, Votes]) -> Iterator[Pair]:
     planned = [] if pairs is None else [(int(i), int(j)) for i, j in pairs]
     known = {_ascending(pair) for pair in planned}
     if len(known) < len(planned):
@@ -121,19 +134,3 @@ def _listed(pairs: Sequence[Pair] | None, votes: dict[Pair, _PairVotes]) -> Iter
 
 def _ascending(pair: Pair) -> Pair:
     return min(pair), max(pair)
-
-
-def _split(votes: Votes) -> dict[Pair, _PairVotes]:
-    """The votes by pair, turned to the lower-numbered system; one sort, then slices."""
-    if votes.n == 0:
-        return {}
-    size = votes.n_systems
-    keys = np.minimum(votes.first, votes.second) * size + np.maximum(votes.first, votes.second)
-    # Keys of two bytes are sorted by counting, many times faster than wider ones.
-    order = np.argsort(keys.astype(np.uint16) if size < 256 else keys, kind="stable")
-    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    values = np.where(votes.first < votes.second, votes.outcomes, 1 - votes.outcomes)
-    columns = (values[order], votes.raters[order], votes.prompts[order])
-    parts = zip(*(np.split(column, starts[1:]) for column in columns), strict=True)
-    names = (divmod(key, size) for key in keys[order[starts]].tolist())
-    return {name: _PairVotes(*part) for name, part in zip(names, parts, strict=True)}

@@ -44,7 +44,7 @@ class Kinds:
 class ByCluster:
     """The kinds of all votes, cluster after cluster, and how many votes each cluster has."""
 
-    kinds: Codes
+    kinds: NDArray[np.signedinteger]  # no wider than it takes
     sizes: Codes
 
 
@@ -117,10 +117,12 @@ def sorted_by_cluster(
     keys = codes * n_kinds
     keys += of_votes
     keys.sort()
-    sorted_codes, sorted_kinds = np.divmod(keys, n_kinds)
-    starts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
-    sizes = np.diff(np.concatenate([[0], starts, [keys.size]]))
-    return ByCluster(sorted_kinds, sizes)
+    sorted_kinds = (keys % n_kinds).astype(np.min_scalar_type(-n_kinds))
+    keys //= n_kinds  # what is left is the cluster
+    new = keys[1:] != keys[:-1]
+    del keys
+    ends = np.append(np.flatnonzero(new), new.size) + 1
+    return ByCluster(sorted_kinds, np.diff(ends, prepend=0))
 
 
 def _numbered(first: Codes, second: Codes, outcomes: Floats, n_systems: int) -> Kinds:

@@ -169,3 +169,48 @@ def test_every_field_is_explained():
     told = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
     names = {name for part in SCHEMA["$defs"].values() for name in part.get("properties", {})}
     assert {name for name in names if f"`{name}`" not in told} == set()
+
+
+def test_what_undoes_a_claim_is_looked_for_on_the_forty_weakest():
+    systems = tuple(f"s{k:02}" for k in range(11))
+    rng = np.random.default_rng(3)
+    rows = [
+        (0, i, j, float(rng.random() > 0.05 + 0.005 * i), rater, prompt)
+        for i in range(11)
+        for j in range(i + 1, 11)
+        for rater in range(6)
+        for prompt in range(10)
+    ]
+    made = report(rows, Design(criteria=("quality",), systems=systems, pairs=None))
+    claims = made["criteria"]["quality"]["claims"]
+    assert all(claim["decided"] for claim in claims)
+    tried = [c["p_holm"] for c in claims if c["n_votes_to_undo"] is not None]
+    assert len(claims) == 55
+    assert len(tried) == 40
+    assert min(tried) >= max(c["p_holm"] for c in claims if c["n_votes_to_undo"] is None)
+
+
+def test_elo_as_in_the_add_paper_stands_beside_the_rating_and_shrinks():
+    rows = [(c, 0, 1, float(p % 5 > 0), r, p) for c in (0, 1) for r in range(4) for p in range(20)]
+    made = report(rows)
+    shown = [made["criteria"][key]["systems"] for key in ("quality", "following")]
+    for first, second, unseen in shown:
+        assert first["elo"] > first["elo_as_in_add"] > 1000 > second["elo_as_in_add"]
+        assert first["elo_as_in_add"] + second["elo_as_in_add"] == pytest.approx(2000)
+        assert unseen["elo_as_in_add"] is None
+    once = report([*rows, (0, 0, 2, 1.0, 0, 0)])  # on one of the two criteria alone
+    assert once["criteria"]["quality"]["systems"][2]["elo_as_in_add"] is not None
+    assert once["elo_as_in_add"]["mean"]["c"] is None
+    mean = made["elo_as_in_add"]["mean"]
+    assert mean["a"] == pytest.approx(sum(part[0]["elo_as_in_add"] for part in shown) / 2)
+    assert mean["c"] is None
+    assert made["elo_as_in_add"]["warnings"] == []
+
+
+def test_elo_as_in_the_add_paper_is_left_out_where_votes_are_too_many():
+    rows = [(0, 0, 1, float(v % 3 > 0), v % 50, v % 70) for v in range(20_001)]
+    made = report(rows, Design(criteria=("quality",), systems=("a", "b"), pairs=None))
+    assert made["elo_as_in_add"] == {
+        "mean": {"a": None, "b": None},
+        "warnings": ["more than 20000 votes"],
+    }
