@@ -6,6 +6,7 @@ are sharp. Both have the teacher's guidance inside and are sampled without.
 """
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -28,7 +29,6 @@ from generation.tiny.stages import Latents, Plan
 
 TAUGHT = 1.7  # the guidance that the students have inside
 TURBO_TIMES = torch.tensor([999, 749, 499, 249])  # where four trailing steps paint
-TURBO_SHARES = torch.tensor([0.55, 0.15, 0.15, 0.15])  # one step is what a turbo is for
 OWN = 0.5  # of later steps go on from what the student painted, as they do when it is used
 
 
@@ -107,6 +107,23 @@ def _paint(
     return signal * noisy - spread * tell(unet, noisy, times, words)
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One run over a student, with a critic that starts anew."""
+
+    stage: str
+    rate: float  # of learning, the student's
+    critic_rate: float
+    first: float  # share of pictures that start from noise alone: one step is what a turbo is for
+
+
+# The second, slower, takes back what the first overdoes.
+TURBO_PASSES = (
+    Pass("turbo", 3e-4, 1e-3, first=0.55),
+    Pass("settle", 1e-4, 5e-4, first=0.75),
+)
+
+
 def train_turbo(
     bench: Bench,
     plan: Plan,
@@ -119,19 +136,36 @@ def train_turbo(
 
     From noise, or from noised latents at the times of four steps, the student must paint
     what a critic takes for real (a tenth of the loss), and what the guided teacher would not
-    change after noise is put on it again. Saves a short average of the weights.
+    change after noise is put on it again.
     """
-    student = copy.deepcopy(lcm).requires_grad_(True)
-    mean = copy.deepcopy(lcm).requires_grad_(False)
+    turbo = lcm
+    for one, steps in zip(TURBO_PASSES, (plan.turbo_steps, plan.settle_steps), strict=True):
+        turbo = _sharpen(bench, plan, one, steps, data, encoder, teacher, turbo)
+    return turbo
+
+
+def _sharpen(
+    bench: Bench,
+    plan: Plan,
+    one: Pass,
+    steps: int,
+    data: Latents,
+    encoder: CLIPTextModelWithProjection,
+    teacher: UNet2DConditionModel,
+    before: UNet2DConditionModel,
+) -> UNet2DConditionModel:
+    """One pass from a student on; a short average of its weights."""
+    student = copy.deepcopy(before).requires_grad_(True)
+    mean = copy.deepcopy(before).requires_grad_(False)
     critic = seeded(bench, Critic)
     moves, judges = adam(student), adam(critic)
     levels = Levels(bench.device)
 
     def step(i: int, chance: Chance) -> float:
-        anneal(moves, i, plan.turbo_steps, 3e-4)
-        anneal(judges, i, plan.turbo_steps, 1e-3)
+        anneal(moves, i, steps, one.rate)
+        anneal(judges, i, steps, one.critic_rate)
         clean, words = data.draw(plan.turbo_batch, chance, encoder)
-        noisy, times = _start(student, clean, words, levels, chance, bench)
+        noisy, times = _start(student, clean, words, one.first, levels, chance, bench)
         painted = _paint(student, noisy, times, words, levels)
         with torch.no_grad():
             goal, weight = _what_teacher_sees(teacher, painted, words, levels, chance, bench)
@@ -144,7 +178,7 @@ def train_turbo(
         return shown
 
     parts = {"student": student, "mean": mean, "critic": critic, "moves": moves, "judges": judges}
-    run_stage(bench, "turbo", plan.turbo_steps, step, parts)
+    run_stage(bench, one.stage, steps, step, parts)
     return mean.eval()
 
 
@@ -152,6 +186,7 @@ def _start(
     student: UNet2DConditionModel,
     clean: torch.Tensor,
     words: Words,
+    share: float,
     levels: Levels,
     chance: Chance,
     bench: Bench,
@@ -161,7 +196,9 @@ def _start(
     The latents below are real ones or, as often, its own of one step.
     """
     n = len(clean)
-    drawn = torch.multinomial(TURBO_SHARES, n, replacement=True, generator=chance.torch)
+    n_later = len(TURBO_TIMES) - 1
+    shares = torch.tensor([share] + [(1 - share) / n_later] * n_later)
+    drawn = torch.multinomial(shares, n, replacement=True, generator=chance.torch)
     times = TURBO_TIMES[drawn].to(bench.device)
     own = (torch.rand(n, generator=chance.torch) < OWN).to(bench.device)[:, None, None, None]
     with torch.no_grad():

@@ -68,6 +68,7 @@ class Plan:
     lcm_steps: int = 1000
     lcm_batch: int = 32
     turbo_steps: int = 1000
+    settle_steps: int = 1000
     turbo_batch: int = 40
 
     def scaled(self, scale: float) -> "Plan":
@@ -87,12 +88,13 @@ class Plan:
 PLANS = {
     "cpu": Plan(),
     "cuda": Plan(
-        chunks=200,
-        teacher_steps=9000,
+        chunks=58,
+        teacher_steps=2619,
         teacher_batch=512,
-        lcm_steps=3000,
+        lcm_steps=873,
         lcm_batch=256,
-        turbo_steps=3000,
+        turbo_steps=873,
+        settle_steps=700,
         turbo_batch=256,
     ),
 }

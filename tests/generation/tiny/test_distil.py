@@ -122,15 +122,15 @@ def test_one_step_starts_from_noise_alone():
     sources = [chance(0, "turbo", i) for i in range(2)]
     clean = torch.zeros(400, LATENT, LATENT, LATENT)
     unet, asked = build_unet(), words(400)
-    plain, times = distil._start(unet, clean, asked, Levels(CPU), sources[0], bench)
+    plain, times = distil._start(unet, clean, asked, 0.55, Levels(CPU), sources[0], bench)
     source = chance(0, "turbo", 0)
-    again, _ = distil._start(unet, clean + 1, asked, Levels(CPU), source, bench)
+    again, _ = distil._start(unet, clean + 1, asked, 0.55, Levels(CPU), source, bench)
     first = times == TRAIN_TIMES - 1
     assert 0.4 < first.float().mean() < 0.7
     assert torch.equal(plain[first], again[first])
     real = (plain != again).flatten(1).all(dim=1)  # what does not change, the student painted
     assert 0.4 < real[~first].float().mean() < 0.6
-    other, _ = distil._start(unet, clean, asked, Levels(CPU), sources[1], bench)
+    other, _ = distil._start(unet, clean, asked, 0.55, Levels(CPU), sources[1], bench)
     assert not torch.equal(other, plain)
 
 
