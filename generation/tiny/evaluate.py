@@ -1,6 +1,6 @@
-"""Score a folder of the tiny family on prompts that training never saw.
+"""Score the tiny family, or one folder of it, on prompts that training never saw.
 
-    python -m generation.tiny.evaluate FOLDER --steps 20 1
+    python -m generation.tiny.evaluate [FOLDER] [--steps 20 1]
 
 Every image has its own CPU generator, seeded by its place in the list, so a score does not
 depend on the batch size.
@@ -28,6 +28,7 @@ from generation.tiny.scorer import Score, score
 SHIPPED = Path(__file__).parent / "weights"
 GUIDANCE = 2.0  # the teacher's, measured: 1.5 gets fewer shapes right, 3 nothing better
 STUDENTS = ("tiny-lcm", "tiny-turbo")  # have theirs inside
+STEPS = {"tiny-base": [50, 20, 8, 2, 1], "tiny-lcm": [4, 2, 1], "tiny-turbo": [4, 2, 1]}
 MEASURES = ("colours", "count", "relation", "shapes", "background", "size", "all_right", "quality")
 
 
@@ -122,18 +123,10 @@ def contact_sheet(rows: Sequence[NDArray[np.uint8]], gap: int = 4) -> Image.Imag
     return Image.fromarray(sheet)
 
 
-def _print(found: dict[int, dict[str, Rate]], title: str) -> None:
-    table = Table("steps", *MEASURES, title=title, caption="mean ± standard error")
-    for steps, row in found.items():
-        cells = [f"{row[m].mean:.3f} ± {row[m].se:.3f}" for m in MEASURES]
-        table.add_row(str(steps), *cells)
-    Console(width=None if Console().is_terminal else 140).print(table)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED / "tiny-base")
-    parser.add_argument("--steps", type=int, nargs="+", default=[50, 20, 8, 2, 1])
+    parser.add_argument("folder", type=Path, nargs="?", help="one folder (the shipped family)")
+    parser.add_argument("--steps", type=int, nargs="+", help="others than the usual")
     parser.add_argument("--guidance", type=float, help="another than the folder was made for")
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the draw of prompts")
@@ -143,21 +136,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of scores, a row for each number of steps."""
+    """Print the table of scores, a row for each system, as it is scored."""
     options = _parser().parse_args(arguments)
-    guidance = options.guidance
-    if guidance is None:
-        guidance = 0.0 if options.folder.name in STUDENTS else GUIDANCE
     torch.set_num_threads(1)
-    pipeline = load(options.folder, options.device)
     asks = draw_held_out(options.prompts, options.seed)
-    found = {
-        steps: evaluate(pipeline, asks, steps=steps, guidance=guidance) for steps in options.steps
-    }
-    _print(found, f"{options.folder.name}, {len(asks)} held-out prompts, guidance {guidance}")
+    prompts = [describe(asked) for asked in asks[:12]]
+    table = Table("system", "steps", *MEASURES, caption="mean ± standard error")
+    table.title = f"{len(asks)} held-out prompts"
+    rows = []
+    for folder in [options.folder] if options.folder else [SHIPPED / name for name in STEPS]:
+        pipeline = load(folder, options.device)
+        guidance = options.guidance
+        if guidance is None:
+            guidance = 0.0 if folder.name in STUDENTS else GUIDANCE
+        for steps in options.steps or STEPS.get(folder.name, [20]):
+            found = evaluate(pipeline, asks, steps=steps, guidance=guidance)
+            scores = [f"{found[m].mean:.3f} ± {found[m].se:.3f}" for m in MEASURES]
+            table.add_row(folder.name, str(steps), *scores)
+            if options.sheet:
+                rows.append(paint(pipeline, prompts, steps=steps, guidance=guidance))
+    Console(width=None if Console().is_terminal else 150).print(table)
     if options.sheet:
-        prompts = [describe(asked) for asked in asks[:12]]
-        rows = [paint(pipeline, prompts, steps=steps, guidance=guidance) for steps in options.steps]
         contact_sheet(rows).save(options.sheet)
 
 

@@ -68,7 +68,7 @@ class Plan:
     lcm_steps: int = 1000
     lcm_batch: int = 32
     turbo_steps: int = 1000
-    settle_steps: int = 1000
+    settle_steps: int = 700
     turbo_batch: int = 40
 
     def scaled(self, scale: float) -> "Plan":
@@ -94,7 +94,7 @@ PLANS = {
         lcm_steps=873,
         lcm_batch=256,
         turbo_steps=873,
-        settle_steps=700,
+        settle_steps=110,
         turbo_batch=256,
     ),
 }

@@ -134,6 +134,14 @@ def test_one_step_starts_from_noise_alone():
     assert not torch.equal(other, plain)
 
 
+def test_a_mixed_student_lies_between_those_it_is_mixed_of():
+    torch.manual_seed(3)
+    one, other = build_unet(16), build_unet(16)
+    mixed = distil.mix([one, other], [0.25, 0.75])
+    for weight, *of in zip(mixed.parameters(), one.parameters(), other.parameters()):
+        assert torch.allclose(weight, 0.25 * of[0] + 0.75 * of[1])
+
+
 def test_the_critic_learns_to_tell_and_to_read():
     torch.manual_seed(2)
     critic = distil.Critic(width=16, blocks=1)
