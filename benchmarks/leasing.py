@@ -79,7 +79,12 @@ def open_study(n_ballots: int):  # type: ignore[no-untyped-def]
 
     now = timezone.now()
     study = Study.objects.create(
-        slug=f"bench-{n_ballots}", title="Bench", seed=1, display_size=64, created_at=now
+        slug=f"bench-{n_ballots}",
+        title="Bench",
+        seed=1,
+        display_size=64,
+        on_duplicate="KEEP",  # one picture stands for all
+        created_at=now,
     )
     Criterion.objects.create(study=study, key="q", question="Which?", position=0)
     systems = [
