@@ -190,12 +190,11 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
 def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
     """Check a study's tables. Raises SpecError with every problem found."""
     data, unknown = catalogue.spread(data)
-    if unknown:
-        raise SpecError([f"{name}: {problem}" for problem in unknown])
     try:
         spec = StudySpec.model_validate(dict(data))
     except ValidationError as error:
-        raise SpecError(describe_problems(name, data, error, StudySpec)) from error
+        problems = describe_problems(name, data, error, StudySpec, unknown=unknown)
+        raise SpecError(problems) from error
     spec._name = name
     spec._folder = folder
     problems = cross_check(spec)
