@@ -173,6 +173,11 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def names_a_file(name: str) -> bool:
+    """Whether SLUG-OR-FILE means a preset or a file: a slug has no slash and no dot."""
+    return name in presets() or "/" in name or "." in name
+
+
 def load_spec(name_or_path: str | Path) -> StudySpec:
     """A preset by its name, or any study file by its path. Raises SpecError.
 
