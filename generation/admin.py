@@ -18,9 +18,11 @@ from generation.models import Image, ImageEvent
 
 if TYPE_CHECKING:
     ImageModelAdmin = admin.ModelAdmin[Image]
+    EventModelAdmin = admin.ModelAdmin[ImageEvent]
     EventInline = admin.TabularInline[ImageEvent, Image]
 else:
-    ImageModelAdmin, EventInline = admin.ModelAdmin, admin.TabularInline
+    ImageModelAdmin, EventModelAdmin = admin.ModelAdmin, admin.ModelAdmin
+    EventInline = admin.TabularInline
 
 PREVIEW = 256  # pixels
 
@@ -84,6 +86,26 @@ class ImageAdmin(ImageModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
+        return False
+
+
+@admin.register(ImageEvent)
+class ImageEventAdmin(EventModelAdmin):
+    """What befell images, over all of them: to be read only."""
+
+    list_display = ("at", "kind", "image", "sha256_before", "sha256_after")
+    list_filter = ("kind", "at")
+    list_select_related = ("image",)
+    ordering = ("-at", "-id")
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, event: ImageEvent | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, event: ImageEvent | None = None) -> bool:
         return False
 
 

@@ -128,11 +128,6 @@ class Recipe(BaseModel):
         """The recipe's name: sha256 of its canonical JSON."""
         return _digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
-    @property
-    def on_hub(self) -> bool:
-        """Whether the checkpoint is a hub repository rather than a folder."""
-        return is_commit(self.revision)
-
     def as_json(self) -> dict[str, Any]:
         """Every field, as stored in System.recipe and Image.recipe."""
         return self.model_dump(mode="json")

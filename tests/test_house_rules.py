@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.conf import settings
+from django.contrib import admin
 from django.core.management import call_command, get_commands
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -199,6 +201,13 @@ def test_every_dependency_is_pinned():
     for path in [ROOT / "requirements.txt", *(ROOT / "requirements").glob("*.txt")]:
         for line in path.read_text().splitlines():
             assert not line or line.startswith(("#", "-r")) or "==" in line, f"{path.name}: {line}"
+
+
+def test_staff_can_look_at_every_table():
+    rooms = ("evalsite.", "generation.")
+    ours = [model for model in apps.get_models() if model.__module__.startswith(rooms)]
+    assert {"Study", "Vote", "Image"} <= {model.__name__ for model in ours}
+    assert [model.__name__ for model in ours if not admin.site.is_registered(model)] == []
 
 
 # Who may call what. A route that is not listed here fails the tests.

@@ -118,7 +118,16 @@ class StudyAdmin(StudyModelAdmin):
         ("Display", {"fields": ["display_size", "resampler", "upscaler"]}),
         (
             "Where it comes from",
-            {"fields": ["prompt_source", "notes", "spec_sha256", "created_at", "opened_at"]},
+            {
+                "fields": [
+                    "prompt_source",
+                    "notes",
+                    "spec_sha256",
+                    "created_at",
+                    "opened_at",
+                    "closed_at",
+                ]
+            },
         ),
     ]
 
@@ -187,7 +196,8 @@ class StudyAdmin(StudyModelAdmin):
         ]
         found = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
         more = len(preparation.defects) - N_DEFECTS
-        found += [f"and {more} more images to look at"] * (more > 0)
+        if more > 0:
+            found.append(f"and {more} more images to look at")
         return "\n".join([*rows, *preparation.obstacles, *found]) or "-"
 
     # Acts

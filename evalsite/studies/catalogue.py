@@ -116,16 +116,17 @@ def find(key: str) -> Entry:
     raise UnknownSystem(f'there is no ready system "{key}"{hint}')
 
 
-def spread(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def spread(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, str]]:
     """A study's tables with every `use = "KEY"` replaced by that system, and what is wrong.
 
-    Keys beside `use` take the place of the catalogue's own.
+    Keys beside `use` take the place of the catalogue's own. A table that uses an unknown system
+    stays as it is, so that no study with it is valid; its place in the list goes with the problem.
     """
-    systems, problems = data.get("systems"), []
+    systems = data.get("systems")
     if not isinstance(systems, list):
-        return dict(data), []
-    whole = []
-    for number, table in enumerate(systems, start=1):
+        return dict(data), {}
+    whole, problems = [], dict[int, str]()
+    for place, table in enumerate(systems):
         if not isinstance(table, Mapping) or "use" not in table:
             whole.append(table)
             continue
@@ -133,7 +134,8 @@ def spread(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         try:
             whole.append({**find(str(table["use"])).table, **own})
         except UnknownSystem as error:
-            problems.append(f"[[systems]] number {number}, use: {error}")
+            whole.append(table)
+            problems[place] = str(error)
     return {**data, "systems": whole}, problems
 
 

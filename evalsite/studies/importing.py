@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evalsite.studies.models import Study
 from evalsite.studies.resolve import answers, read_prompts_of
-from evalsite.studies.spec import load_spec, presets
+from evalsite.studies.spec import load_spec, names_a_file
 from evalsite.studies.spec_problems import SpecError
 from generation.encoding import file_sha256
 from generation.layouts import Row, read_layout
@@ -55,7 +55,7 @@ class Brought:
 
 def asked_by(name: str) -> Asked:
     """What the study of this slug, file or preset asks. Raises ManifestError, SpecError."""
-    if name in presets() or "/" in name or "." in name:
+    if names_a_file(name):
         spec = load_spec(name)
         rows, _, problems = read_prompts_of(spec)
         if problems:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from evalsite.studies.prompts import PromptFileError, PromptRow, read_prompts
 from evalsite.studies.spec import PromptFile, StudySpec
-from evalsite.studies.spec_problems import recipe_words
+from evalsite.studies.spec_problems import recipe_words, unpinned
 from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.services import preflight
@@ -22,7 +22,11 @@ from generation.spec import HUB_ID, Recipe, find_checkpoint, folder_revision, pi
 
 
 class Unpinned(Exception):
-    """A checkpoint whose revision cannot be found; the text says what to do."""
+    """Revisions that cannot be found; each problem says what to do."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def resolve_system(
             sizes = {(system.size[0], system.size[1])}
             recipe = _painted_recipe(system, folder, folders)
     except Unpinned as error:
-        problems.append(str(error))
+        problems += error.problems
     except (ValidationError, ManifestError) as error:
         problems += recipe_words(error) if isinstance(error, ValidationError) else error.problems
     missing = tuple(preflight(recipe)) if recipe else ()
@@ -167,33 +171,43 @@ def resolve_system(
 
 
 def _painted_recipe(system: PaintedSystem, folder: Path, folders: list[Path]) -> Recipe:
-    """The recipe with its revisions pinned; a revision that is stated must be the content's."""
+    """The recipe with its revisions pinned; a revision that is stated must be the content's.
+    Raises Unpinned with the problems of all its places."""
+    problems: list[str] = []
 
-    def pin(key: str, place: str) -> str:
-        if HUB_ID.fullmatch(place):
-            raise Unpinned(
-                f"{key}: not pinned; write the commit of {place} (40 hexadecimal digits, "
-                f"from https://huggingface.co/{place}/commits/main) into the study file"
-            )
-        return _content(place, folders)
+    def pin(named: str, place: str) -> str:
+        try:
+            return _revision(named, place, folders)
+        except Unpinned as error:
+            problems.extend(error.problems)
+            return unpinned(named, place)
 
     recipe = system.recipe(folder, pin=pin)
     stated = system.stated()
     for named, place, revision in recipe.places:
         if not stated[named] or HUB_ID.fullmatch(place):
             continue
-        if revision != (held := _content(place, folders)):
+        held = pin(named, place)
+        if held not in (revision, unpinned(named, place)):  # the latter: it is not there at all
             key = pin_key(named)
-            raise Unpinned(f"{key}: the study file says {revision}, but {place} holds {held}")
+            problems.append(f"{key}: the study file says {revision}, but {place} holds {held}")
+    if problems:
+        raise Unpinned(*problems)
     return recipe
 
 
-def _content(place: str, folders: list[Path]) -> str:
+def _revision(named: str, place: str, folders: list[Path]) -> str:
+    """What a place that the file leaves open is pinned to."""
+    if HUB_ID.fullmatch(place):
+        raise Unpinned(
+            f"{pin_key(named)}: not pinned; write the commit of {place} (40 hexadecimal digits, "
+            f"from https://huggingface.co/{place}/commits/main) into the study file"
+        )
     path = find_checkpoint(place, folders)
     if path is None:
         looked = ", ".join(str(folder) for folder in folders)
         where = "" if Path(place).is_absolute() else f" in {looked}"
-        raise Unpinned(f"checkpoint: there is no folder {place}{where}")
+        raise Unpinned(f"{named}: there is no folder {place}{where}")
     return folder_revision(path)
 
 

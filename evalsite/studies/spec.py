@@ -173,6 +173,11 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def names_a_file(name: str) -> bool:
+    """Whether SLUG-OR-FILE means a preset or a file: a slug has no slash and no dot."""
+    return name in presets() or "/" in name or "." in name
+
+
 def load_spec(name_or_path: str | Path) -> StudySpec:
     """A preset by its name, or any study file by its path. Raises SpecError.
 
@@ -190,12 +195,11 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
 def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
     """Check a study's tables. Raises SpecError with every problem found."""
     data, unknown = catalogue.spread(data)
-    if unknown:
-        raise SpecError([f"{name}: {problem}" for problem in unknown])
     try:
         spec = StudySpec.model_validate(dict(data))
     except ValidationError as error:
-        raise SpecError(describe_problems(name, data, error, StudySpec)) from error
+        problems = describe_problems(name, data, error, StudySpec, unknown=unknown)
+        raise SpecError(problems) from error
     spec._name = name
     spec._folder = folder
     problems = cross_check(spec)

@@ -42,11 +42,21 @@ def syntax_problem(error: tomllib.TOMLDecodeError) -> str:
 
 
 def describe_problems(
-    name: str, data: Mapping[str, Any], error: ValidationError, model: type[BaseModel]
+    name: str,
+    data: Mapping[str, Any],
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    unknown: Mapping[int, str],
 ) -> list[str]:
-    """One line per problem, in the order of the file's tables."""
-    lines = []
+    """One line per problem, in the order of the file's tables; of systems that `use` an `unknown`
+    one, by their place in the list, only that: what else they lack cannot be told."""
+    lines = [
+        f"{name}: [[systems]] number {n + 1}, use: {problem}" for n, problem in unknown.items()
+    ]
     for problem in error.errors(include_url=False):
+        if problem["loc"][:2] in {("systems", n) for n in unknown}:
+            continue
         path, branch = _without_branch(problem["loc"])
         if problem["type"].startswith("union_tag") and path[0] == "systems":
             path.append("family")
@@ -280,7 +290,7 @@ def recipe_words(error: ValidationError) -> list[str]:
     return words
 
 
-def unpinned(key: str, place: str) -> str:
+def unpinned(named: str, place: str) -> str:
     """A stand-in of the right form where a revision is still to be found."""
     return "0" * 40 if HUB_ID.fullmatch(place) else "sha256:" + "0" * 64
 

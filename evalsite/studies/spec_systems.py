@@ -102,8 +102,8 @@ class PaintedSystem(SystemTable, Weights):
     dtype: Dtype = Field(description=_DTYPES)
 
     def recipe(self, folder: Path, *, pin: Callable[[str, str], str]) -> Recipe:
-        """What the painter gets. `pin` finds a revision (its key, its place) that the file leaves
-        open."""
+        """What the painter gets. `pin` finds a revision that the file leaves open, by the name and
+        the value of a place, as ("unet", "org/unet")."""
         settings = _pinned(self.model_dump(exclude=NOT_PAINTED, exclude_defaults=True), folder, pin)
         stages = [
             _pinned(stage, folder, pin, f"stages {number}: ")
@@ -135,7 +135,7 @@ def _pinned(
             continue
         key = revision_field(field)
         found[field] = place_of(settings[field], folder)
-        found[key] = settings.get(key) or pin(f"{prefix}{key}", found[field])
+        found[key] = settings.get(key) or pin(f"{prefix}{field}", found[field])
     return found
 
 

@@ -121,6 +121,7 @@ def test_acts_lead_a_study_from_draft_to_closed(tmp_path):
         study.refresh_from_db()
         assert study.state == state
     assert client.get(page(study)).context["acts"] == []
+    assert "Closed at:" in client.get(page(study)).content.decode()
 
 
 def test_preparing_says_how_much_is_to_be_painted(tmp_path):

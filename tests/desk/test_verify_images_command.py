@@ -27,7 +27,7 @@ PROMPTS = ["a red circle on a white background", "two blue stars on a grey backg
 def tiny(dirs: list[Path], steps: int = 1) -> Recipe:
     system = find(f"tiny-base-{steps}").system
     return system.recipe(
-        Path(), pin=lambda _key, place: folder_revision(find_checkpoint(place, dirs))
+        Path(), pin=lambda _named, place: folder_revision(find_checkpoint(place, dirs))
     )
 
 

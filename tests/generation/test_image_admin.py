@@ -5,7 +5,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from generation import services
-from generation.models import Image
+from generation.models import Image, ImageEvent
 from tests.generation.studio import claim, paint, queued, recipe, statuses
 from tests.world import NOON
 
@@ -59,6 +59,21 @@ def test_evidence_cannot_be_written_by_hand(admin_client, failed):
     assert admin_client.post(f"{LIST}{failed[0]}/delete/", {"post": "yes"}).status_code == 403
     admin_client.post(LIST, {"action": "delete_selected", "_selected_action": failed})
     assert statuses(failed) == ["FAILED", "FAILED"]
+
+
+def test_what_befell_images_is_listed_and_cannot_be_written_by_hand(admin_client):
+    (image,) = queued(1)
+    event = ImageEvent.objects.create(
+        image_id=image, kind="DAMAGED", sha256_before="a" * 64, sha256_after="b" * 64, at=NOON
+    )
+    events = LIST.replace("image/", "imageevent/")
+    assert b"a" * 64 in admin_client.get(events).content
+    page = admin_client.get(f"{events}{event.pk}/change/")
+    assert b"b" * 64 in page.content
+    assert b'name="_save"' not in page.content
+    assert admin_client.get(f"{events}add/").status_code == 403
+    for act in ("change", "delete"):
+        assert admin_client.post(f"{events}{event.pk}/{act}/", {"post": "yes"}).status_code == 403
 
 
 def test_failed_images_are_retried_from_the_list(admin_client, failed):

@@ -171,6 +171,19 @@ def test_a_stated_revision_must_be_that_of_the_content(tmp_path):
     ]
 
 
+def test_every_place_that_cannot_be_pinned_is_named(tmp_path):
+    stated = "sha256:" + "0" * 64
+    places = {"unet": "./unet", "lora": "org/lora", "vae": "./vae", "vae_revision": stated}
+    unpinned = painted("hub", revision="", checkpoint="org/model", **places)
+    found = refused(tmp_path, systems=[unpinned, painted("t")])
+    assert [problem.partition(";")[0] for problem in found] == [
+        "hub: revision: not pinned",
+        f"hub: unet: there is no folder {tmp_path / 'unet'}",
+        "hub: lora_revision: not pinned",
+        f"hub: vae: there is no folder {tmp_path / 'vae'}",
+    ]
+
+
 def test_everything_that_is_missing_is_said_at_once(tmp_path):
     image_folder(tmp_path / "images", systems=["alpha"], prompts=PROMPTS[:1])
     systems = [

@@ -74,6 +74,15 @@ def test_a_system_that_is_not_there_is_named_with_the_nearest():
     assert 'did you mean "sdxl-turbo-' in problem
 
 
+def test_a_system_that_is_not_there_hides_no_other_mistake():
+    with pytest.raises(SpecError) as caught:
+        read({"use": "sdxl-turbo-5"}, {"use": "tiny-base-2", "step": 9})
+    assert [problem.partition(": ")[2][:40] for problem in caught.value.problems] == [
+        "[[systems]] number 1, use: there is no r",
+        '[[systems]] number 2 (key "tiny-base-2")',
+    ]
+
+
 def test_the_demo_paints_what_the_catalogue_calls_tiny(settings):
     demo = resolve(load_spec("demo"), checkpoint_dirs=settings.CHECKPOINT_DIRS)
     used = [{"use": system.key} for system in demo.systems]

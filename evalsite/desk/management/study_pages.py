@@ -109,8 +109,9 @@ def show_preparation(console: Console, preparation: Preparation) -> None:
 def show_defects(console: Console, preparation: Preparation) -> None:
     """Images that raters should perhaps not see, and what the study's rules make of them."""
     lines = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
-    if more := len(preparation.defects) - N_DEFECTS:
-        lines += [f"and {more:,} more; the admin and the report list them"] * (more > 0)
+    more = len(preparation.defects) - N_DEFECTS
+    if more > 0:
+        lines.append(f"and {more:,} more; the admin and the report list them")
     show_problems(console, [("Images to look at", lines)])
 
 

@@ -19,7 +19,7 @@ from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Study
 from evalsite.studies.queries import Preparation
 from evalsite.studies.resolve import Resolved, planned_pairs, resolve
-from evalsite.studies.spec import StudySpec, load_spec, presets
+from evalsite.studies.spec import StudySpec, load_spec, names_a_file, presets
 from evalsite.studies.spec_problems import SpecError
 from evalsite.voting.queries import study_counts
 from evalsite.voting.services import (
@@ -112,7 +112,7 @@ class Command(BaseCommand):
     # Files
 
     def _check(self, name: str, options: dict[str, Any]) -> None:
-        if self._names_a_file(name):
+        if names_a_file(name):
             resolved = self._resolve(load_spec(name))
             problems = self._show_file(resolved)
         else:
@@ -285,16 +285,12 @@ class Command(BaseCommand):
 
     # Finding
 
-    def _names_a_file(self, name: str) -> bool:
-        """A slug has no slash and no dot, so that whatever has one was meant as a path."""
-        return name in presets() or "/" in name or "." in name
-
     def _resolve(self, spec: StudySpec) -> Resolved:
         return resolve(spec, checkpoint_dirs=settings.CHECKPOINT_DIRS)
 
     def _find(self, name: str) -> Study:
         """The study with this slug, or the one that this file or preset was applied as."""
-        is_file = self._names_a_file(name)
+        is_file = names_a_file(name)
         slug = load_spec(name).study_slug if is_file else name
         study = Study.objects.filter(slug=slug).first()
         if study is None:
