@@ -5,7 +5,7 @@ import io
 from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest
 from django.utils import timezone
@@ -27,6 +27,19 @@ else:
 PREVIEW = 256  # pixels
 
 
+class ReadOnly:
+    """Of an admin page: rows to look at. None is added, edited or deleted there."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
 class ImageEventListing(EventInline):
     """What befell the image once it was finished."""
 
@@ -43,7 +56,7 @@ class ImageEventListing(EventInline):
 
 
 @admin.register(Image)
-class ImageAdmin(ImageModelAdmin):
+class ImageAdmin(ReadOnly, ImageModelAdmin):
     """Images are made by workers and imports alone: no row is added, edited or deleted here."""
 
     list_display = ("id", "prompt_start", "checkpoint", "status", "attempts", "finished_at")
@@ -79,18 +92,9 @@ class ImageAdmin(ImageModelAdmin):
         fields = [field.name for field in Image._meta.fields if field.name != "file"]
         return [*fields, "preview"]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, image: Image | None = None) -> bool:
-        return False
-
 
 @admin.register(ImageEvent)
-class ImageEventAdmin(EventModelAdmin):
+class ImageEventAdmin(ReadOnly, EventModelAdmin):
     """What befell images, over all of them: to be read only."""
 
     list_display = ("at", "kind", "image", "sha256_before", "sha256_after")
@@ -98,15 +102,6 @@ class ImageEventAdmin(EventModelAdmin):
     list_select_related = ("image",)
     ordering = ("-at", "-id")
     show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, event: ImageEvent | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, event: ImageEvent | None = None) -> bool:
-        return False
 
 
 def preview_of(file: FieldFile) -> SafeString | str:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import ForeignKey, Model, QuerySet
+from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
 from pydantic import ValidationError as RecipeError
 
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
 from evalsite.studies.services import StudyNotDraft, lock_draft, remove_entries
 from evalsite.studies.spec_problems import recipe_words
+from generation.admin import ReadOnly
 from generation.spec import Recipe
 
 # Django's own classes take a type parameter only when a type checker looks.
@@ -116,17 +117,8 @@ class PromptAdmin(DraftRowAdmin):
     laid_by = "text"
 
 
-class ReadOnlyAdmin(RowAdmin):
+class ReadOnlyAdmin(ReadOnly, RowAdmin):
     """Rows that `prepare` lays."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 @admin.register(Entry)

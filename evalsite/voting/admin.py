@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from evalsite.studies.models import Study
 from evalsite.voting import services
 from evalsite.voting.models import Ballot, Flag, Rater, Showing, Vote
-from generation.admin import preview_of
+from generation.admin import ReadOnly, preview_of
 
 if TYPE_CHECKING:
     BaseAdmin = admin.ModelAdmin[Any]
@@ -26,21 +26,12 @@ else:
     BaseAdmin = admin.ModelAdmin
 
 
-class EvidenceAdmin(BaseAdmin):
+class EvidenceAdmin(ReadOnly, BaseAdmin):
     """Rows to look at: none is added, edited or deleted here. No query counts a whole table."""
 
     show_full_result_count = False
     ordering = ("-id",)
     list_per_page = 50
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 class ExclusionForm(ActionForm):
