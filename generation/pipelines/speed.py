@@ -15,7 +15,7 @@ from torch.utils import _pytree as trees
 
 from generation.pipelines import OPTIONS
 
-ON_CUDA = ("graphs", "prompt-memory")
+ON_CUDA = ("graphs",)
 N_REMEMBERED = 256  # prompts: about 0.1 GB with the two encoders of SDXL
 
 

@@ -47,7 +47,7 @@ def test_an_option_leaves_pictures_as_they_were(checkpoints, option, guidance):
 
 
 def test_devices_use_what_suits_them():
-    assert speed.options_for((), "cuda") == ("graphs", "prompt-memory")
+    assert speed.options_for((), "cuda") == ("graphs",)
     assert speed.options_for((), "cpu") == ()
     assert speed.options_for(("none",), "cuda") == ()
     assert speed.options_for(("fused-qkv", "graphs"), "cuda") == ("graphs", "fused-qkv")
