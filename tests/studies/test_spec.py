@@ -321,6 +321,17 @@ def test_the_demo_asks_for_scenes_that_training_never_sees():
         assert is_held_out(asked), prompt.text
 
 
+def test_thirty_raters_finish_the_demo():
+    from evalsite.desk.management.commands.demo import RATERS
+    from evalsite.studies.resolve import planned_pairs
+
+    demo = load_spec("demo")
+    n_pairs = len(planned_pairs([system.key for system in demo.systems], None))
+    n_votes = n_pairs * len(demo.prompts) * len(demo.criteria) * demo.votes_per_comparison
+    assert demo.votes_per_rater is not None
+    assert n_votes <= RATERS * demo.votes_per_rater
+
+
 def test_the_example_in_the_documentation_is_a_study_file(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text(encoding="utf-8")
     example = text.split("```toml\n")[1].split("```")[0]

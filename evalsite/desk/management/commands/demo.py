@@ -192,6 +192,7 @@ class Demo:
         self.open_study("demo", simulated=False)
         finished = self.open_study("demo-simulated", simulated=True)
         if finished.state == Study.State.OPEN:
+            say(f"\n  Rate      {self.rating_page()}   (already, while programs rate elsewhere)\n")
             self.finish_study(finished.slug, RATERS)
 
     def run_study(self, raters: int) -> None:
@@ -206,14 +207,17 @@ class Demo:
 
     def show_addresses(self) -> None:
         password = renew_admin()
-        code = Study.objects.get(slug="demo").code
         finished = reverse("results:study", args=["demo-simulated"])
         say(
-            f"\n  Rate      {self.url}{reverse('voting:landing', args=[code])}"
+            f"\n  Rate      {self.rating_page()}"
             f"\n  Results   {self.url}{finished}   (simulated raters; log in as below)"
             f"\n  Admin     {self.url}{reverse('admin:index')}"
             f"\n            user admin, password {password}   (until the next start)"
         )
+
+    def rating_page(self) -> str:
+        code = Study.objects.get(slug="demo").code
+        return f"{self.url}{reverse('voting:landing', args=[code])}"
 
 
 def act_quietly(*arguments: str) -> None:
