@@ -2,7 +2,7 @@
 
 `tiny-lcm` learns consistency: from any level of noise, the picture that the guided teacher
 would reach. `tiny-turbo` starts there and learns from a critic as well, so that its pictures
-are sharp. Both have the teacher's guidance inside and are sampled without.
+are sharp. Both have a guidance inside and are sampled without.
 """
 
 import copy
