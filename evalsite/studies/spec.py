@@ -22,6 +22,7 @@ from pydantic import (
 
 from evalsite.studies import catalogue
 from evalsite.studies.prompts import MAX_PROMPT_LENGTH, PromptQuery
+from evalsite.studies.spec_claims import ClaimSpec, LooksSpec
 from evalsite.studies.spec_problems import SpecError, cross_check, describe_problems, syntax_problem
 from evalsite.studies.spec_systems import Key, SystemSpec, Table
 
@@ -149,6 +150,8 @@ class StudySpec(Table):
     ] = Field(description='a list of prompts, or a table [prompts] with file = "..."')
     systems: list[SystemSpec] = Field(min_length=2, description="at least two [[systems]]")
     criteria: list[CriterionSpec] = Field(min_length=1, description="at least one [[criteria]]")
+    claims: list[ClaimSpec] = Field([], description="[[claims]]")
+    looks: LooksSpec | None = Field(None, description="a table [looks]")
     sources: dict[str, Any] = Field({}, description="settings and where each comes from")
 
     _name: str = PrivateAttr("study.toml")
