@@ -211,6 +211,30 @@ def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec
     return spec
 
 
+class ClaimsFile(Table):
+    """Claims about votes from elsewhere: a file of them, or a whole study file."""
+
+    claims: list[ClaimSpec] = Field(min_length=1, description="at least one [[claims]]")
+
+
+def load_claims(path: Path) -> list[ClaimSpec]:
+    """The claims of a file, whatever else stands in it. Raises SpecError.
+
+    Looks are refused: which votes had come when is not known from elsewhere.
+    """
+    data = _read_toml(path)
+    if "looks" in data:
+        raise SpecError(
+            [f"{path.name}: [looks]: expected none: votes from elsewhere tell no looks"]
+        )
+    claims = {"claims": data["claims"]} if "claims" in data else {}
+    try:
+        return ClaimsFile.model_validate(claims).claims
+    except ValidationError as error:
+        problems = describe_problems(path.name, claims, error, ClaimsFile, unknown={})
+        raise SpecError(problems) from error
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:

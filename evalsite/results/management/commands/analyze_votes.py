@@ -29,6 +29,9 @@ class Command(BaseCommand):
         parser.add_argument("--ties", choices=["half", "drop"], default="half")
         parser.add_argument("--confidence", type=float, default=0.95, help="of intervals (0.95)")
         parser.add_argument("--criterion", help="this one alone")
+        parser.add_argument(
+            "--claims", type=Path, metavar="FILE", help="[[claims]] that were declared beforehand"
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the resampling (0)")
         parser.add_argument(
             "--a-is-left", action="store_true", help="system_a stood on the left, always"
@@ -44,6 +47,7 @@ class Command(BaseCommand):
                 at=timezone.now(),
                 a_is_left=asked["a_is_left"],
                 criterion=asked["criterion"],
+                claims=asked["claims"],
             )
             imported.write(report, out)
         except (VotesFileError, NotAReport, ValueError) as error:
