@@ -14,7 +14,7 @@ from evalsite.stats.bradley_terry import (
 )
 from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiority, superiority
 from evalsite.stats.davidson import Davidson, davidson
-from evalsite.stats.declared import Declared, Look, Verdict, judge
+from evalsite.stats.declared import ConfidenceTooSmall, Declared, Look, Verdict, judge
 from evalsite.stats.elo import AddElo, elo_as_in_add
 from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.fragility import Fragility, fragility
@@ -81,6 +81,7 @@ __all__ = [
     "BradleyTerry",
     "Checks",
     "Claim",
+    "ConfidenceTooSmall",
     "Correlations",
     "Davidson",
     "Declared",

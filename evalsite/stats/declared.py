@@ -41,6 +41,13 @@ class Declared:
             raise ValueError(f"a margin lies between 0 and 1/2, not {self.margin}")
 
 
+class ConfidenceTooSmall(ValueError):
+    """The one-sided tests of a margin need an alpha below one half."""
+
+    def __init__(self, confidence: float) -> None:
+        super().__init__(f"claims with a margin need a confidence above 0.5, not {confidence:.10g}")
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The votes of a study as far as they had come; a closed one that nobody looked into
@@ -104,7 +111,8 @@ def judge(
 
     Raises
     ------
-    ValueError : alpha out of range, and whatever `spending_boundaries` refuses in fractions.
+    ValueError : alpha out of range (ConfidenceTooSmall where margins want it below 1/2), and
+        whatever `spending_boundaries` refuses in fractions.
 
     Source
     ------
@@ -113,7 +121,7 @@ def judge(
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
     if alpha >= 0.5 and any(claim.margin is not None for claim in declared):
-        raise ValueError(f"claims with a margin need a confidence above 0.5, not {1 - alpha:g}")
+        raise ConfidenceTooSmall(1 - alpha)
     found = [_judge(claim, looks, alpha, tightest_at) for claim in declared]
     adjusted = holm_where_known([verdict.p_value for verdict in found])
     return tuple(

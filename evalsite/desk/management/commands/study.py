@@ -13,7 +13,7 @@ from rich.console import Console
 
 from evalsite.desk.management import study_pages as pages
 from evalsite.results.documents import NotAReport, StudyStillOpen, write_report
-from evalsite.stats import Options
+from evalsite.stats import ConfidenceTooSmall, Options
 from evalsite.studies import queries, services
 from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Study
@@ -49,6 +49,7 @@ REFUSALS = (
     StudyNotOpen,
     StudyStillOpen,
     NotAReport,
+    ConfidenceTooSmall,
 )
 LOOK_EVERY = 1.0  # seconds
 NUDGE_EVERY = 30.0

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from evalsite.results import imported, presentation, wording
+from evalsite.results import declared, imported, presentation, wording
 from evalsite.results.documents import NotAReport, Report
 from evalsite.results.votes_file import VotesFileError
 from evalsite.stats import Options
@@ -82,6 +82,9 @@ def show(console: Console, report: Report) -> None:
         for note in part.notes:
             where = "" if note.is_general else f" ({len(note.pairs)} of {len(part.lines)} pairs)"
             console.print(f"  [yellow]{note.text}{where}[/yellow]")
+    summary = report.summary
+    for claim in declared.claim_lines(summary.verdicts, summary.design.systems, report.names):
+        console.print(f"  {claim.criterion}: {claim.text} [bold]{claim.verdict}[/bold]")
     if report.summary.criteria[0].side is None:
         console.print(
             "  [yellow]Sides are not known: add a column left, or say --a-is-left.[/yellow]"
