@@ -44,7 +44,7 @@ CUT_OFF = """() => {
 # As wide as numbers get.
 WIDEST = """() => {
   const texts = { ".value": "99.99%", "td.interval": "0.01 to 99.99%",
-    "td.p:not(:has(.alone))": "< 0.001", ".alone": "(< 0.001 alone)",
+    "td.p:not(:has(.alone))": "< 0.001", "td .alone": "(< 0.001)",
     "td.votes": "1432 · 1287 · 1433" };
   for (const [place, text] of Object.entries(texts))
     for (const cell of document.querySelectorAll(`.forest ${place}`)) cell.textContent = text;
