@@ -13,12 +13,14 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from evalsite.results.declared import verdict_text
 from evalsite.results.documents import DOCUMENTS, write_report
 from evalsite.results.wording import interval_text
 from evalsite.stats import (
     Declared,
     Look,
     Options,
+    Verdict,
     anytime_interval,
     judge,
     look_interval,
@@ -187,6 +189,29 @@ def test_a_margin_and_a_small_confidence_are_refused_together():
     study = closed_study(mostly(0.7), claims=[AS_GOOD])
     with pytest.raises(CommandError, match=r"confidence above 0\.5, not 0\.4"):
         call_command("study", "report", study.slug, "--confidence", "0.4")
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "shown", "text"),
+    [
+        ("superiority", (0.51, 0.7), True, "Shown."),
+        ("superiority", (0.49, 0.7), True, "Shown, by its interval at an earlier look."),
+        ("superiority", (0.51, 0.7), False, "Not shown once adjusted for all claims declared."),
+        ("superiority", (0.49, 0.7), False, "Not shown: its interval is not wholly above 50%."),
+        ("superiority", (0.2, 0.4), False, "Not shown: no part of its interval lies above 50%."),
+        ("non_inferiority", (0.46, 1.0), True, "Shown."),
+        ("non_inferiority", (0.44, 0.6), False, "Not shown: its interval is not wholly above 45%."),
+        ("equivalence", (0.46, 0.54), True, "Shown."),
+        ("equivalence", (0.46, 0.56), False, "Not shown: its interval is not wholly within 45 to"),
+        ("equivalence", (0.6, 0.9), False, "Not shown: no part of its interval lies within 45 to"),
+    ],
+)
+def test_a_verdict_says_by_what(kind: Any, limits: Any, shown: bool, text: str):
+    claim = Declared(kind, KEY, 0, 1, None if kind == "superiority" else 0.05)
+    verdict = Verdict(claim, None, 0.95, *limits, p_value=0.04, p_holm=0.04, shown=shown)
+    assert verdict_text(verdict).startswith(text)
+    later = text.replace("Not shown", "Not shown so far")
+    assert verdict_text(verdict, so_far=True).startswith(later)
 
 
 # Claims about votes from elsewhere
