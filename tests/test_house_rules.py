@@ -237,6 +237,7 @@ ACCESS = {
     "studies/<slug:slug>/pairs.csv": STAFF,
     "studies/<slug:slug>/systems.csv": STAFF,
     "studies/<slug:slug>/claims.csv": STAFF,
+    "studies/<slug:slug>/declared_claims.csv": STAFF,
     "studies/<slug:slug>/slices.csv": STAFF,
 }
 

@@ -17,6 +17,7 @@ from evalsite.studies import queries, services
 from evalsite.studies.admin import lock_for_editing
 from evalsite.studies.models import Criterion, Entry, Study, System
 from evalsite.studies.queries import Preparation
+from evalsite.studies.spec_claims import declared_lines
 from evalsite.voting.services import (
     NotPrepared,
     StudyNotOpen,
@@ -89,6 +90,7 @@ class StudyAdmin(StudyModelAdmin):
         "state",
         "raters_start_at",
         "images",
+        "declared",
         "prompt_source",
         "notes",
         "spec_sha256",
@@ -112,6 +114,7 @@ class StudyAdmin(StudyModelAdmin):
                     "on_blank",
                     "on_duplicate",
                     "simulated",
+                    "declared",
                 ]
             },
         ),
@@ -199,6 +202,12 @@ class StudyAdmin(StudyModelAdmin):
         if more > 0:
             found.append(f"and {more} more images to look at")
         return "\n".join([*rows, *preparation.obstacles, *found]) or "-"
+
+    @admin.display
+    def declared(self, study: Study) -> str:
+        """Claims and looks, as the study file declares them."""
+        names = dict(study.systems.values_list("key", "label")) if study.pk else {}
+        return "\n".join(declared_lines(study.claims, study.looks, names)) or "-"
 
     # Acts
 

@@ -22,11 +22,13 @@ class Bar:
 
 def bar(standing: Standing) -> Bar | None:
     """None where there is nothing to draw."""
-    rate = standing.rate
-    if rate.win_rate is None or rate.low is None or rate.high is None:
+    return bar_of(standing.rate.win_rate, standing.rate.low, standing.rate.high)
+
+
+def bar_of(rate: float | None, low: float | None, high: float | None) -> Bar | None:
+    """The same from the numbers themselves."""
+    if rate is None or low is None or high is None:
         return None
     return Bar(
-        point=round(100 * rate.win_rate, 2),
-        start=round(100 * rate.low, 2),
-        width=round(100 * (rate.high - rate.low), 2),
+        point=round(100 * rate, 2), start=round(100 * low, 2), width=round(100 * (high - low), 2)
     )

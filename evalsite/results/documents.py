@@ -18,11 +18,21 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
 
-from evalsite.results import charts, presentation, queries, tables, wording
+from evalsite.results import (
+    charts,
+    declared,
+    elo_table,
+    presentation,
+    queries,
+    tables,
+    wording,
+)
 from evalsite.results.facts import study_json
 from evalsite.results.figures import figures, is_figure
+from evalsite.results.judging import judged
 from evalsite.results.methods import methods
 from evalsite.results.presentation import Asked, Names
+from evalsite.results.queries import StudyDesign
 from evalsite.results.report import Json, report_of
 from evalsite.results.summary import Summary, summarise
 from evalsite.stats import Options
@@ -77,7 +87,9 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
     design = queries.load_design(study)
     record = queries.load_record(study)
     stored = queries.load_votes(study, design)
-    summary = summarise(design.keys, queries.describe(stored, record), options)
+    votes = queries.describe(stored, record)
+    looks = queries.load_looks(study, stored, record.n_ballots)
+    summary = judged(summarise(design.keys, votes, options), votes, looks)
     votes_csv = tables.votes_csv(design, record, stored)
     data = report_of(
         summary,
@@ -88,13 +100,17 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
             "written_at": tables.timestamp(at),
         },
     )
-    asked = {
+    return Report(study.title, summary, data, asked_of(design), design.names, study, votes_csv)
+
+
+def asked_of(design: StudyDesign) -> dict[str, Asked]:
+    """Key of a criterion -> what raters were asked."""
+    return {
         criterion.key: Asked(
             criterion.question, criterion.tie_policy == Criterion.TiePolicy.ALLOWED
         )
         for criterion in design.criteria
     }
-    return Report(study.title, summary, data, asked, design.names, study, votes_csv)
 
 
 @cache
@@ -130,6 +146,10 @@ def claims_csv(report: Report) -> bytes:
     return tables.claims_csv(report.summary, simulated=report.simulated)
 
 
+def declared_claims_csv(report: Report) -> bytes:
+    return tables.declared_claims_csv(report.summary, simulated=report.simulated)
+
+
 def report_html(report: Report) -> bytes:
     """One file that needs nothing else: style and drawings inside, no script."""
     css = settings.BASE_DIR / "static" / "css"
@@ -153,10 +173,16 @@ def page_context(report: Report) -> Json:
         "options": report.summary.options,
         "confidence": wording.confidence_text(report.summary.options.confidence),
         "tiles": presentation.tiles(report.data),
+        "declared": declared.claim_lines(
+            report.summary.verdicts, report.summary.design.systems, names
+        ),
+        "is_usual_reading": report.summary.options == DEFAULTS,
+        "early_note": declared.early_note(report.summary.looks),
+        "add_elo": elo_table.add_elo(report.data, names),
         "has_ties": any(criterion.n_ties for criterion in report.summary.criteria),
         "parts": presentation.criterion_parts(report.asked, names, report.summary),
         "ticks": charts.TICKS,
-        "methods": methods(report.data, names),
+        "methods": (*methods(report.data, names), *declared.looks_facts(report.summary)),
         "raters": presentation.flagged_raters(report.data),
         "left_out": presentation.left_out(report.data, names) if in_study else (),
         "image_notes": presentation.image_notes(report.data, names) if in_study else (),
@@ -173,6 +199,7 @@ DOCUMENTS: dict[str, tuple[str, Callable[[Report], bytes]]] = {
     "votes.csv": ("text/csv; charset=utf-8", votes_csv),
     "pairs.csv": ("text/csv; charset=utf-8", pairs_csv),
     "systems.csv": ("text/csv; charset=utf-8", systems_csv),
+    "declared_claims.csv": ("text/csv; charset=utf-8", declared_claims_csv),
     "claims.csv": ("text/csv; charset=utf-8", claims_csv),
     "slices.csv": ("text/csv; charset=utf-8", slices_csv),
     "report.html": ("text/html; charset=utf-8", report_html),

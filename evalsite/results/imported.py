@@ -1,21 +1,34 @@
 """A report on votes from elsewhere: the same numbers and files as for a study of our own."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from evalsite.results import documents, tables
+from evalsite.results import documents, queries, tables
 from evalsite.results.documents import Report
 from evalsite.results.figures import figures
+from evalsite.results.judging import judged
 from evalsite.results.presentation import Asked
 from evalsite.results.report import report_of
 from evalsite.results.summary import Column, Design, Votes, summarise
 from evalsite.results.votes_file import VotesFileError, VoteTable, read_votes
 from evalsite.stats import Options
 from evalsite.stats.clusters import UNLABELLED, Codes
+from evalsite.studies.spec import load_claims
+from evalsite.studies.spec_claims import ClaimSpec, claim_problems
+from evalsite.studies.spec_problems import SpecError
 
-FILES = ("report.json", "pairs.csv", "systems.csv", "claims.csv", "slices.csv", "report.html")
+FILES = (
+    "report.json",
+    "pairs.csv",
+    "systems.csv",
+    "declared_claims.csv",
+    "claims.csv",
+    "slices.csv",
+    "report.html",
+)
 
 
 def analyze(
@@ -26,12 +39,18 @@ def analyze(
     at: datetime,
     a_is_left: bool = False,
     criterion: str | None = None,
+    claims: Path | None = None,
 ) -> Report:
-    """Everything that a file of votes says. Raises VotesFileError."""
+    """Everything that a file of votes says, and what it makes of the claims of another file.
+
+    Raises VotesFileError, or SpecError about the claims.
+    """
+    declared = load_claims(claims) if claims else []
     table, sha256 = read_votes(path, a_is_left=a_is_left)
     if criterion is not None:
         table = _only(table, criterion, path)
-    summary = summarise(design_of(table), votes_of(table), options, seed=seed)
+    design, votes = design_of(table, declared, claims.name if claims else ""), votes_of(table)
+    summary = judged(summarise(design, votes, options, seed=seed), votes)
     provenance = {
         "versions": documents.versions(),
         "input_sha256": sha256,
@@ -47,9 +66,19 @@ def analyze(
     )
 
 
-def design_of(table: VoteTable) -> Design:
-    """Nothing was planned that we know of: every pair with a vote is reported."""
-    return Design(table.criteria, table.systems, pairs=None)
+def design_of(table: VoteTable, claims: Sequence[ClaimSpec] = (), claims_file: str = "") -> Design:
+    """No pair was planned that we know of: every pair with a vote is reported. Raises SpecError
+    where a claim is about what the votes do not compare."""
+    declared = [claim.model_dump() for claim in claims]
+    problems = claim_problems(declared, systems=table.systems, criteria=table.criteria)
+    if problems:
+        raise SpecError([f"{claims_file}: {problem}" for problem in problems])
+    return Design(
+        table.criteria,
+        table.systems,
+        pairs=None,
+        claims=queries.declared(declared, table.systems),
+    )
 
 
 def votes_of(table: VoteTable) -> Votes:

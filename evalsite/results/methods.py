@@ -1,5 +1,7 @@
 """How the numbers of a report came about, in words, from the report alone."""
 
+from collections.abc import Iterator
+
 from evalsite.results import wording
 from evalsite.results.presentation import Names, title_of
 from evalsite.results.report import Json
@@ -14,6 +16,7 @@ def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
     arithmetic = (
         ("What is estimated", _estimand(report, options)),
         ("The interval", _interval(options)),
+        *_declared(report, options),
         ("The claims", _claims(report, options)),
         ("The ranking", RANKING),
     )
@@ -24,6 +27,24 @@ def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
         ("Ties", _ties(study["design"]["criteria"], options)),
         ("The ballots", _ballots(study["design"], names)),
         ("What counts", _what_counts(study["counts"])),
+    )
+
+
+def _declared(report: Json, options: Json) -> Iterator[tuple[str, str]]:
+    """Nothing where nothing was declared."""
+    if not report["declared_claims"]:
+        return
+    n, confidence = len(report["declared_claims"]), options["confidence"]
+    when = "before the study opened" if report["study"] else "in a file of their own"
+    level = wording.confidence_text(1 - confidence)
+    sided = wording.confidence_text(2 * confidence - 1)
+    yield (
+        "The declared claims",
+        f"{counted(n, 'claim')} declared {when}. p is that of the claim: of “is preferred” "
+        "two-sided, against one half; with a margin one-sided, against the margin (against both "
+        f"sides of it, of “equally good”), beside the {sided}% interval that goes with it. p is "
+        "adjusted by Holm's method over these claims alone: the chance that any false one is "
+        f"called shown stays below {level}%. A claim that is not shown is not refuted.",
     )
 
 
@@ -38,12 +59,15 @@ RANKING = (
 def _claims(report: Json, options: Json) -> str:
     n = sum(len(criterion["claims"]) for criterion in report["criteria"].values())
     level = wording.confidence_text(1 - options["confidence"])
+    others = ", as a family of their own beside the declared claims" * bool(
+        report["declared_claims"]
+    )
     return (
         "What holds after adjusting: differences whose p, adjusted by Holm's method over all "
-        f"{counted(n, 'pair')} and criteria of this report, is below {level}%. The chance that any "
-        f"of them is false stays below {level}%. How firm each is (where there are more than "
-        f"{UNDONE}, those with the largest p): the votes, or the raters, that undo it when they "
-        "are taken out in the order that hurts it most."
+        f"{counted(n, 'pair')} and criteria of this report{others}, is below {level}%. The chance "
+        f"that any of them is false stays below {level}%. How firm each is (where there are more "
+        f"than {UNDONE}, those with the largest p): the votes, or the raters, that undo it when "
+        "they are taken out in the order that hurts it most."
     )
 
 

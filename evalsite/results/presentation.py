@@ -131,8 +131,8 @@ def _part(
         question=asked.question,
         ties_allowed=ties_allowed,
         counts=tuple(_counts(criterion, ties_allowed)),
-        lines=tuple(map(_line, pairs)),
-        notes=tuple(_notes(pairs)),
+        lines=tuple(map(pair_line, pairs)),
+        notes=tuple(notes_on(pairs)),
         ranks=tuple(_ranks(criterion, names)),
         claims=tuple(_firm_claims(criterion, names)),
         facts=(*_facts(criterion), *_slice_facts(criterion, names, 1 - confidence)),
@@ -159,7 +159,7 @@ def _share_span(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else wording.interval_text(low, high)
 
 
-def _line(pair: Standing) -> PairLine:
+def pair_line(pair: Standing) -> PairLine:
     rate = pair.rate
     return PairLine(
         ahead=pair.ahead,
@@ -176,7 +176,7 @@ def _line(pair: Standing) -> PairLine:
     )
 
 
-def _notes(pairs: tuple[Standing, ...]) -> Iterator[Note]:
+def notes_on(pairs: tuple[Standing, ...]) -> Iterator[Note]:
     """Each warning once, in the order of its first pair."""
     about: dict[str, list[str]] = {}
     for pair in pairs:

@@ -1,5 +1,6 @@
 """What the database says about a study, read in a stated number of queries."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,9 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from numpy.typing import NDArray
 
+from evalsite.results.looks import Looks, looks_of
 from evalsite.results.summary import Column, Design, Votes
+from evalsite.stats import Declared
 from evalsite.stats.clusters import UNLABELLED, Codes
 from evalsite.studies.models import (
     Comparison,
@@ -67,7 +70,22 @@ class StudyDesign:
             criteria=tuple(criterion.key for criterion in self.criteria),
             systems=tuple(systems),
             pairs=tuple((systems.index(one), systems.index(two)) for one, two in pairs),
+            claims=declared((self.study.spec or {}).get("claims", []), systems),
         )
+
+
+def declared(claims: Iterable[Mapping[str, Any]], systems: Sequence[str]) -> tuple[Declared, ...]:
+    """Claims as a file has them, their systems as numbers."""
+    return tuple(
+        Declared(
+            claim["kind"],
+            claim["criterion"],
+            systems.index(claim["first"]),
+            systems.index(claim["second"]),
+            claim["margin"],
+        )
+        for claim in claims
+    )
 
 
 def load_design(study: Study) -> StudyDesign:
@@ -80,6 +98,7 @@ class StoredVotes:
     """The counted votes of a study, and what is known of each beside what it says."""
 
     votes: Votes
+    ids: NDArray[np.int64]  # rising
     choices: NDArray[np.str_]  # as given: LEFT, RIGHT or TIE
     response_ms: NDArray[np.int64]
     voted_at: NDArray[np.object_]  # datetime
@@ -94,6 +113,7 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
         counted_votes(study)
         .order_by("pk")
         .values_list(
+            "pk",
             "showing__criterion_id",
             "showing__comparison__first__system_id",
             "showing__comparison__second__system_id",
@@ -105,8 +125,10 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
             "voted_at",
         )
     )
-    columns: list[Any] = list(zip(*rows.iterator(chunk_size=10_000), strict=True)) or [()] * 9
-    criterion, first, second, choice, first_on_left, rater, prompt, response_ms, voted_at = columns
+    columns: list[Any] = list(zip(*rows.iterator(chunk_size=10_000), strict=True)) or [()] * 10
+    ids, criterion, first, second, choice, first_on_left, rater, prompt, response_ms, voted_at = (
+        columns
+    )
     sides = np.array(first_on_left, dtype=np.bool_)
     votes = Votes(
         criteria=np.array([criteria[pk] for pk in criterion], dtype=np.intp),
@@ -119,6 +141,7 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
     )
     return StoredVotes(
         votes,
+        ids=np.array(ids, dtype=np.int64),
         choices=np.array(choice, dtype=np.str_),
         response_ms=np.array(response_ms, dtype=np.int64),
         voted_at=np.array(voted_at, dtype=np.object_),
@@ -184,6 +207,37 @@ def load_record(study: Study) -> Record:
         .aggregate(
             n_stored=Count("pk", filter=Q(take=1)), n_taken_back=Count("pk", filter=Q(take=2))
         ),
+    )
+
+
+def load_looks(study: Study, stored: StoredVotes, n_planned: int) -> Looks | None:
+    """The looks taken of an opened study; None where its frozen design declares none. One query,
+    where it does."""
+    spec = study.spec or {}
+    if not spec.get("looks"):
+        return None
+    given = np.fromiter(
+        _stored_votes()
+        .filter(take=1, showing__rater__study=study)
+        .order_by("pk")
+        .values_list("pk", flat=True),
+        dtype=np.int64,
+    )
+    n_prompts = len(spec["prompts"]) - len(spec["removed_prompts"])
+
+    def counted_of(n: int) -> int:
+        """A second take came later than the first, and counts from then on."""
+        if n == given.size:
+            return stored.ids.size
+        return int(np.searchsorted(stored.ids, given[n])) if n else 0
+
+    return looks_of(
+        spec["looks"],
+        n_planned=n_planned,
+        tightest_at=study.votes_per_comparison * n_prompts,
+        n_given=given.size,
+        counted_of=counted_of,
+        is_closed=study.state == Study.State.CLOSED,
     )
 
 

@@ -12,10 +12,11 @@ from evalsite.results.summary import (
     Summary,
     SystemSummary,
 )
-from evalsite.stats import Slicing
+from evalsite.stats import Slicing, Verdict
+from evalsite.studies.spec_claims import ANY_TIME
 
 # The first number rises when a field leaves or changes its meaning, the second when one is added.
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 Json = dict[str, Any]
 
@@ -36,6 +37,45 @@ def report_of(summary: Summary, *, study: Json | None, provenance: Json) -> Json
         },
         "raters": list(_raters_json(summary)),
         "elo_as_in_add": _add_elo_json(summary),
+        "declared_claims": [verdict_json(v, summary) for v in summary.verdicts],
+        "looks": _looks_json(summary),
+    }
+
+
+def verdict_json(verdict: Verdict, summary: Summary) -> Json:
+    """One claim declared, in report.json and in declared_claims.csv; rates are of `first`."""
+    claim, rate, names = verdict.declared, verdict.rate, summary.design.systems
+    return {
+        "kind": claim.kind,
+        "criterion": claim.criterion,
+        "first": names[claim.first],
+        "second": names[claim.second],
+        "margin": claim.margin,
+        "n": rate.n if rate else 0,
+        "win_rate": rate.win_rate if rate else None,
+        "low": verdict.low,
+        "high": verdict.high,
+        "confidence": round(verdict.confidence, 12),  # chosen, so without what floats make of it
+        "p_value": verdict.p_value,
+        "p_holm": verdict.p_holm,
+        "shown": verdict.shown,
+    }
+
+
+def _looks_json(summary: Summary) -> Json | None:
+    looks = summary.looks
+    if looks is None:
+        return None
+    boundaries: tuple[float | None, ...] = (None,) * len(looks.taken)
+    if looks.at is not None:
+        boundaries = looks.boundaries(summary.options.confidence)
+    return {
+        "at": list(looks.at) if looks.at is not None else ANY_TIME,
+        "n_planned": looks.n_planned,
+        "taken": [
+            {**_plain(cut), "boundary": boundary}
+            for cut, boundary in zip(looks.taken, boundaries, strict=True)
+        ],
     }
 
 

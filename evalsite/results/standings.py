@@ -5,12 +5,10 @@ sentence, its row and its bar are made of the same standing, so they cannot disa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evalsite.results.summary import CriterionSummary, PairSummary
-from evalsite.stats import Ties, WinRate
-
-TURNED = {"all won": "all lost", "all lost": "all won"}
+from evalsite.stats import Ties, WinRate, turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +47,5 @@ def standing_of(pair: PairSummary, names: Mapping[str, str], ties: Ties) -> Stan
     """One pair, seen from the system that is ahead."""
     first, second = names[pair.first], names[pair.second]
     if pair.rate.win_rate is not None and pair.rate.win_rate < 0.5:
-        return Standing(second, first, _of_the_other(pair.rate), ties)
+        return Standing(second, first, turned(pair.rate), ties)
     return Standing(first, second, pair.rate, ties)
-
-
-def _of_the_other(rate: WinRate) -> WinRate:
-    """The same votes, seen from the second system."""
-    return replace(
-        rate,
-        wins=rate.losses,
-        losses=rate.wins,
-        win_rate=_rest(rate.win_rate),
-        low=_rest(rate.high),
-        high=_rest(rate.low),
-        win_rate_decided=_rest(rate.win_rate_decided),
-        warnings=tuple(TURNED.get(code, code) for code in rate.warnings),
-    )
-
-
-def _rest(probability: float | None) -> float | None:
-    return None if probability is None else 1 - probability

@@ -7,11 +7,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsite.results.looks import Looks
 from evalsite.stats import (
     Agreement,
     BradleyTerry,
     Claim,
     Davidson,
+    Declared,
     Fragility,
     Options,
     OverallScore,
@@ -20,6 +22,7 @@ from evalsite.stats import (
     RaterDiagnostics,
     Rating,
     Slicing,
+    Verdict,
     WinRate,
     bradley_terry,
     davidson,
@@ -52,6 +55,7 @@ class Design:
     criteria: tuple[str, ...]
     systems: tuple[str, ...]
     pairs: tuple[Pair, ...] | None  # None: nothing was planned, every pair with a vote counts
+    claims: tuple[Declared, ...] = ()  # written down before the votes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +155,8 @@ class Summary:
     criteria: tuple[CriterionSummary, ...] = ()
     rater_names: Sequence[str] = ()
     raters: RaterDiagnostics | None = None  # None where sides or raters are not known
+    looks: Looks | None = None  # None where none was declared
+    verdicts: tuple[Verdict, ...] = ()  # on the claims declared, in their order
 
 
 def summarise(design: Design, votes: Votes, options: Options, *, seed: int = 0) -> Summary:
@@ -227,22 +233,31 @@ class _Part:
 
 
 def _of_criterion(design: Design, votes: Votes, index: int) -> _Part:
-    rows: Rows = votes.criteria == index
-    if len(design.criteria) == 1:
-        rows = slice(None)  # all of them: no copies
+    rows = _rows(design, votes, index)
     return _Part(
-        CriterionVotes(
-            first=votes.first[rows],
-            second=votes.second[rows],
-            outcomes=votes.outcomes[rows],
-            raters=votes.raters[rows],
-            prompts=votes.prompts[rows],
-            n_systems=len(design.systems),
-        ),
+        votes_on(design, votes, index),
         None if votes.first_on_left is None else votes.first_on_left[rows],
         votes.prompt_names,
         {name: column.rows(rows) for name, column in votes.slices.items()},
     )
+
+
+def votes_on(design: Design, votes: Votes, index: int) -> CriterionVotes:
+    """The votes on the criterion that stands there in the design."""
+    rows = _rows(design, votes, index)
+    return CriterionVotes(
+        first=votes.first[rows],
+        second=votes.second[rows],
+        outcomes=votes.outcomes[rows],
+        raters=votes.raters[rows],
+        prompts=votes.prompts[rows],
+        n_systems=len(design.systems),
+    )
+
+
+def _rows(design: Design, votes: Votes, index: int) -> Rows:
+    # All of them where there is but one criterion: no copies.
+    return slice(None) if len(design.criteria) == 1 else votes.criteria == index
 
 
 def _summarise(

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from evalsite.results.queries import Record, StoredVotes, StudyDesign, outcome_of_first
-from evalsite.results.report import Json, claim_json, pair_json, slicing_json, system_json
+from evalsite.results.report import (
+    Json,
+    claim_json,
+    pair_json,
+    slicing_json,
+    system_json,
+    verdict_json,
+)
 from evalsite.results.summary import Summary
 
 Cell = str | int | float | bool | None
@@ -92,6 +99,12 @@ def claims_csv(summary: Summary, *, simulated: bool) -> bytes:
     return _table(
         [(c.key, claim_json(claim)) for c in summary.criteria for claim in c.claims], simulated
     )
+
+
+def declared_claims_csv(summary: Summary, *, simulated: bool) -> bytes:
+    """One line a claim that was declared beforehand, with its verdict."""
+    rows = [verdict_json(verdict, summary) for verdict in summary.verdicts]
+    return _table([(row["criterion"], row) for row in rows], simulated)
 
 
 def slices_csv(summary: Summary, *, simulated: bool) -> bytes:

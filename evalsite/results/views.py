@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from evalsite.results import documents, queries
+from evalsite.results import documents, glimpsing, queries
 from evalsite.stats import Options
 from evalsite.studies.models import Study
 
@@ -49,11 +49,12 @@ def studies(request: HttpRequest) -> HttpResponse:
 
 @staff_only
 def study(request: HttpRequest, slug: str) -> HttpResponse:
-    """Counts while votes come in; win rates once the study is closed."""
+    """Counts while votes come in, and what a declared look shows; all once the study is closed."""
     found = get_object_or_404(queries.list_studies(), slug=slug)
     if found.state != Study.State.CLOSED:
         link = request.build_absolute_uri(reverse("voting:landing", args=[found.code]))
-        return render(request, "results/running.html", {"study": found, "rater_link": link})
+        context = {"study": found, "rater_link": link, **glimpsing.context(found)}
+        return render(request, "results/running.html", context)
     options = _options(request)
     report = documents.read_report(found, at=timezone.now(), options=options)
     context = documents.page_context(report) | {

@@ -14,6 +14,7 @@ from evalsite.stats.bradley_terry import (
 )
 from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiority, superiority
 from evalsite.stats.davidson import Davidson, davidson
+from evalsite.stats.declared import ConfidenceTooSmall, Declared, Look, Verdict, judge
 from evalsite.stats.elo import AddElo, elo_as_in_add
 from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.fragility import Fragility, fragility
@@ -26,7 +27,7 @@ from evalsite.stats.intervals import (
 from evalsite.stats.multiplicity import holm
 from evalsite.stats.newton import NotConverged
 from evalsite.stats.overall import OverallScore, overall_scores
-from evalsite.stats.pairs import pair_win_rates, votes_by_pair, win_rates
+from evalsite.stats.pairs import pair_win_rates, turned, votes_by_pair, win_rates
 from evalsite.stats.planning import (
     Correlations,
     Design,
@@ -58,6 +59,8 @@ from evalsite.stats.sequential import (
     anytime_interval,
     crossing_probabilities,
     look_interval,
+    p_any_time,
+    p_over_looks,
     spending_boundaries,
 )
 from evalsite.stats.side import PositionEffect, position_effect
@@ -78,8 +81,10 @@ __all__ = [
     "BradleyTerry",
     "Checks",
     "Claim",
+    "ConfidenceTooSmall",
     "Correlations",
     "Davidson",
+    "Declared",
     "Design",
     "Difference",
     "Fit",
@@ -88,6 +93,7 @@ __all__ = [
     "Heterogeneity",
     "Interval",
     "IntraclassCorrelations",
+    "Look",
     "LookInterval",
     "MarginClaim",
     "NotConverged",
@@ -108,6 +114,7 @@ __all__ = [
     "SliceWinRate",
     "Slicing",
     "Ties",
+    "Verdict",
     "Votes",
     "WinRate",
     "anytime_interval",
@@ -127,10 +134,13 @@ __all__ = [
     "holm",
     "intraclass_correlations",
     "jeffreys_interval",
+    "judge",
     "krippendorff_alpha",
     "look_interval",
     "non_inferiority",
     "overall_scores",
+    "p_any_time",
+    "p_over_looks",
     "pair_win_rates",
     "position_effect",
     "power",
@@ -143,6 +153,7 @@ __all__ = [
     "smallest_difference",
     "spending_boundaries",
     "superiority",
+    "turned",
     "vote_alpha",
     "votes_by_pair",
     "wilson_interval",

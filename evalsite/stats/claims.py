@@ -9,13 +9,13 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from evalsite.stats.intervals import score_limits
-from evalsite.stats.multiplicity import holm
+from evalsite.stats.multiplicity import holm_where_known
 from evalsite.stats.pairs import Pair
 from evalsite.stats.win_rate import WinRate
 
 Table = Mapping[tuple[str, Pair], WinRate]
 Direction = Literal["first", "second"]
-MarginKind = Literal["equivalence", "non-inferiority"]
+MarginKind = Literal["equivalence", "non_inferiority"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def superiority(table: Table, *, alpha: float = 0.05) -> tuple[Claim, ...]:
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
-    adjusted = _over_the_table([result.p_value for result in table.values()])
+    adjusted = holm_where_known([result.p_value for result in table.values()])
     levels = _levels([result.p_value for result in table.values()], alpha)
     claims = []
     for (row, result), p_holm, level in zip(table.items(), adjusted, levels, strict=True):
@@ -156,7 +156,7 @@ def non_inferiority(table: Table, *, margin: float, alpha: float = 0.05) -> tupl
     ------
     As for `equivalence`.
     """
-    return _within(table, "non-inferiority", margin, alpha)
+    return _within(table, "non_inferiority", margin, alpha)
 
 
 def _within(table: Table, kind: MarginKind, margin: float, alpha: float) -> tuple[MarginClaim, ...]:
@@ -165,7 +165,7 @@ def _within(table: Table, kind: MarginKind, margin: float, alpha: float) -> tupl
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must lie between 0 and 1/2, not {alpha}")
     rows = [_margin_claim(kind, *row, result, margin, alpha) for row, result in table.items()]
-    adjusted = _over_the_table([row.p_value for row in rows])
+    adjusted = holm_where_known([row.p_value for row in rows])
     return tuple(
         replace(row, p_holm=p_holm, decided=p_holm is not None and p_holm < alpha)
         for row, p_holm in zip(rows, adjusted, strict=True)
@@ -179,21 +179,25 @@ def _margin_claim(
     if result.win_rate is not None and result.n_eff is not None:
         limits = score_limits(result.win_rate, result.n_eff, _quantile(1 - alpha, result.df))
         low, high = limits.low, limits.high
-        p_value = _below(-_distance(result.win_rate, result.n_eff, 0.5 - margin), result.df)
+        p_value = p_above(result.win_rate, result.n_eff, result.df, 0.5 - margin)
         if kind == "equivalence":
-            from_above = _distance(result.win_rate, result.n_eff, 0.5 + margin)
-            p_value = max(p_value, _below(from_above, result.df))
+            p_value = max(
+                p_value, p_above(1 - result.win_rate, result.n_eff, result.df, 0.5 - margin)
+            )
     return MarginClaim(
         kind, criterion, *pair, margin, 1 - 2 * alpha, low, high, p_value, None, decided=False
     )
 
 
-def _distance(rate: float, n_eff: float, hypothesis: float) -> float:
-    return (rate - hypothesis) / math.sqrt(hypothesis * (1 - hypothesis) / n_eff)
+def p_above(rate: float, n_eff: float, df: float | None, bound: float) -> float:
+    """One-sided p-value of the claim that a win rate lies above `bound`: 1 - F_df(T(bound)).
 
-
-def _below(distance: float, df: float | None) -> float:
-    return float(ndtr(distance) if df is None else stdtr(df, distance))
+    Below one half exactly where the rate does; below a where Wilson's lower limit with t at
+    1 - a does.
+    """
+    distance = (rate - bound) / math.sqrt(bound * (1 - bound) / n_eff)
+    # Read from the lower tail: 1 - F would lose all digits of a small p-value.
+    return float(ndtr(-distance) if df is None else stdtr(df, -distance))
 
 
 def _quantile(level: float, df: float | None) -> float:
@@ -204,12 +208,6 @@ def _direction(result: WinRate) -> Direction | None:
     if result.win_rate is None or result.win_rate == 0.5:
         return None
     return "first" if result.win_rate > 0.5 else "second"
-
-
-def _over_the_table(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjustment; a row without votes counts as a test that failed."""
-    adjusted = holm([1.0 if p is None else p for p in p_values]).tolist()
-    return [None if p is None else value for p, value in zip(p_values, adjusted, strict=True)]
 
 
 def _levels(p_values: Sequence[float | None], alpha: float) -> list[float]:

@@ -1,5 +1,7 @@
 """Many questions asked of one table."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -40,3 +42,9 @@ def holm(p_values: ArrayLike) -> Floats:
     steps = np.arange(values.size, 0, -1) * values[order]
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def holm_where_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjustment; a row without votes (None) counts as a test that failed."""
+    adjusted = holm([1.0 if p is None else p for p in p_values]).tolist()
+    return [None if p is None else value for p, value in zip(p_values, adjusted, strict=True)]

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,7 @@ Pair = tuple[int, int]
 
 DEFAULTS = Options()
 
+_TURNED = {"all won": "all lost", "all lost": "all won"}
 _NO_VOTES = check_votes([], [], [], None, None)
 
 
@@ -84,6 +86,24 @@ def win_rates(
     typical = statistics.median(known)
     needy = [pair for pair, r in results.items() if "no design effect" in r.warnings]
     return results | {pair: _win_rate(parts, pair, options, typical) for pair in needy}
+
+
+def turned(rate: WinRate) -> WinRate:
+    """The same votes, seen from the second system."""
+    return replace(
+        rate,
+        wins=rate.losses,
+        losses=rate.wins,
+        win_rate=_rest(rate.win_rate),
+        low=_rest(rate.high),
+        high=_rest(rate.low),
+        win_rate_decided=_rest(rate.win_rate_decided),
+        warnings=tuple(_TURNED.get(code, code) for code in rate.warnings),
+    )
+
+
+def _rest(probability: float | None) -> float | None:
+    return None if probability is None else 1 - probability
 
 
 def votes_by_pair(votes: Votes) -> dict[Pair, Votes]:

@@ -21,6 +21,7 @@ CLOSEST_LOOKS = 1e-3
 
 _FARTHEST = 38.0  # the normal distribution has nothing beyond that a float could hold
 _HARDLY_ANY = 9.0  # standard deviations that hold all but 1e-18 of a normal distribution
+_HARDLY_ERRING, _NEARLY_ONE = math.log(1e-15), math.log(0.999)  # of an overall error
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
@@ -227,13 +228,101 @@ def anytime_interval(
     (2024) 2613-2640, theorem 2.2 and appendix B.2; H. Robbins, Annals of Mathematical
     Statistics 41 (1970) 1397-1409.
     """
+    x, alpha = _mixed(result.n, tightest_at, confidence), 1 - confidence
+    return look_interval(result, math.sqrt((1 + 1 / x) * (math.log1p(x) - 2 * math.log(alpha))))
+
+
+def p_over_looks(p_values: Sequence[float], fractions: Sequence[float]) -> float:
+    """The p-value of a claim that was tested at several planned looks.
+
+    The smallest overall error at which one of the looks would have crossed its boundary. With
+    p_k the two-sided p-value of the votes up to look k, as if it were the only one, and c_k(a)
+    the boundaries of `spending_boundaries` that spend a in all:
+
+        p = inf { a : Phi^-1(1 - p_k / 2) >= c_k(a) for some k }
+
+    so that p < a exactly where `look_interval` with c_k(a) excluded one half at some look. It
+    is uniform or larger where no difference exists, so Holm's method takes it as any other.
+
+    Parameters
+    ----------
+    p_values : one for each look, in [0, 1]; 1 where there were no votes yet.
+    fractions : of the looks, as for `spending_boundaries`.
+
+    Returns
+    -------
+    A p-value in [0, 1]. With the one look of a closed study, fraction 1, it is that look's own.
+
+    Raises
+    ------
+    ValueError : as for `spending_boundaries`; p-values outside [0, 1] or not as many as looks.
+
+    Source
+    ------
+    Q. Liu and K. M. Anderson, JASA 103 (2008) 1621-1630 (sequential p-values); with Holm's
+    method: W. Maurer and F. Bretz, Statistics in Biopharmaceutical Research 5 (2013) 311-320.
+    """
+    times = _checked_fractions(fractions)
+    if len(p_values) != len(times) or not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"expected a p-value in [0, 1] for each of {len(times)} looks")
+    if times == [1.0]:
+        return float(p_values[0])
+    scores = -ndtri(np.asarray(p_values, dtype=np.float64) / 2)
+
+    def beyond(log_error: float) -> float:
+        boundaries = spending_boundaries(times, confidence=-math.expm1(log_error))
+        return float(min(np.subtract(boundaries, np.minimum(scores, _FARTHEST + 1))))
+
+    if beyond(_NEARLY_ONE) > 0:
+        return 1.0
+    if beyond(_HARDLY_ERRING) <= 0:
+        return math.exp(_HARDLY_ERRING)
+    return math.exp(brentq(beyond, _HARDLY_ERRING, _NEARLY_ONE, xtol=1e-10))
+
+
+def p_any_time(p_value: float, n: int, *, tightest_at: float, confidence: float = 0.95) -> float:
+    """The p-value of a claim that may be looked at whenever one likes.
+
+    The smallest a whose confidence sequence, with the rho that `anytime_interval` takes for
+    this confidence, would exclude one half now. With z = Phi^-1(1 - p_value / 2), x = n rho^2:
+
+        p = min(1, sqrt(1 + x) exp(-z^2 x / (2 (1 + x))))
+
+    so that p < 1 - confidence exactly where `anytime_interval` excludes one half.
+
+    Parameters
+    ----------
+    p_value : two-sided, of the votes so far as if nobody had looked before, in [0, 1].
+    n : these votes.
+    tightest_at, confidence : as for `anytime_interval`.
+
+    Returns
+    -------
+    A p-value in [0, 1].
+
+    Raises
+    ------
+    ValueError : as for `anytime_interval`; a p-value outside [0, 1].
+
+    Source
+    ------
+    As for `anytime_interval`: its quantile solved for a.
+    """
+    if not 0 <= p_value <= 1:
+        raise ValueError(f"a p-value lies in [0, 1], not {p_value}")
+    x = _mixed(n, tightest_at, confidence)
+    score = min(-float(ndtri(p_value / 2)), _FARTHEST)
+    return min(1.0, math.exp((math.log1p(x) - score**2 * x / (1 + x)) / 2))
+
+
+def _mixed(n: int, tightest_at: float, confidence: float) -> float:
+    """n rho^2 of the normal mixture that is tightest where it was told to be."""
     check_confidence(confidence)
     if not 0 < tightest_at < math.inf:
         raise ValueError(f"tightest_at is a positive number of votes, not {tightest_at}")
     alpha = 1 - confidence
     best = float(-lambertw(-(alpha**2) / math.e, -1).real) - 1
-    x = best * max(result.n, 1) / tightest_at
-    return look_interval(result, math.sqrt((1 + 1 / x) * (math.log1p(x) - 2 * math.log(alpha))))
+    return best * max(n, 1) / tightest_at
 
 
 def _checked_fractions(fractions: Sequence[float]) -> list[float]:

@@ -94,6 +94,8 @@ class Study(models.Model):
     )
     prompt_source = models.JSONField(default=dict, blank=True)  # file, sha256, filters and draw
     notes = models.JSONField(default=dict, blank=True)  # setting -> where it comes from
+    claims = models.JSONField(default=list, blank=True)  # what the study sets out to show
+    looks = models.JSONField(default=dict, blank=True)  # when it may be read while open; or never
 
     spec = models.JSONField(null=True, blank=True, editable=False)
     spec_sha256 = models.CharField(max_length=64, blank=True, editable=False)

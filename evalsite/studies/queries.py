@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from evalsite.studies.defects import Defect, defect_obstacles, find_defects
 from evalsite.studies.models import Comparison, Entry, Prompt, Study
 from evalsite.studies.resolve import planned_pairs
+from evalsite.studies.spec_claims import claim_problems
 from evalsite.studies.spec_problems import recipe_words
 from generation.models import Image
 from generation.services import preflight
@@ -34,6 +35,8 @@ DESIGN_FIELDS = (
     "on_blank",
     "on_duplicate",
     "notes",
+    "claims",
+    "looks",
 )
 CRITERION_FIELDS = ("key", "question", "show_prompt", "tie_policy")
 SYSTEM_FIELDS = ("key", "label", "recipe", "licence")
@@ -175,7 +178,8 @@ def is_prepared(study: Study) -> bool:
 
 
 def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
-    """What stands in the way of opening, in words. Nine queries; seven where defects are known."""
+    """What stands in the way of opening, in words. Nine queries; seven where defects are known, and
+    one more where claims are declared."""
     keys = list(study.systems.values_list("key", flat=True))
     pairs = planned_pairs(keys, study.baseline)
     n_live = live_prompts(study).count()
@@ -184,6 +188,11 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
         found.append("no criterion: raters would be asked nothing")
     if study.baseline and study.baseline not in keys:
         found.append(f'the baseline "{study.baseline}" is none of its systems')
+    if study.claims:
+        criteria = list(study.criteria.values_list("key", flat=True))
+        found += claim_problems(
+            study.claims, systems=keys, criteria=criteria, baseline=study.baseline
+        )
     if not pairs or not n_live:
         return [*found, f"nothing to compare: {len(keys)} systems, {n_live} prompts in the study"]
     laid = _count_laid_pairs(study)

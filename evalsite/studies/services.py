@@ -157,6 +157,8 @@ def _design_from(resolved: Resolved, simulated: bool | None) -> dict[str, Any]:
         "on_blank": spec.on_blank.upper(),
         "on_duplicate": spec.on_duplicate.upper(),
         "notes": flat_sources(spec.sources),
+        "claims": [claim.model_dump() for claim in spec.claims],
+        "looks": spec.looks.model_dump() if spec.looks else {},
         "prompt_source": resolved.prompt_source,
         "criteria": [
             {

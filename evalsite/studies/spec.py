@@ -22,6 +22,7 @@ from pydantic import (
 
 from evalsite.studies import catalogue
 from evalsite.studies.prompts import MAX_PROMPT_LENGTH, PromptQuery
+from evalsite.studies.spec_claims import ClaimSpec, LooksSpec
 from evalsite.studies.spec_problems import SpecError, cross_check, describe_problems, syntax_problem
 from evalsite.studies.spec_systems import Key, SystemSpec, Table
 
@@ -149,6 +150,8 @@ class StudySpec(Table):
     ] = Field(description='a list of prompts, or a table [prompts] with file = "..."')
     systems: list[SystemSpec] = Field(min_length=2, description="at least two [[systems]]")
     criteria: list[CriterionSpec] = Field(min_length=1, description="at least one [[criteria]]")
+    claims: list[ClaimSpec] = Field([], description="[[claims]]")
+    looks: LooksSpec | None = Field(None, description="a table [looks]")
     sources: dict[str, Any] = Field({}, description="settings and where each comes from")
 
     _name: str = PrivateAttr("study.toml")
@@ -206,6 +209,30 @@ def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec
     if problems:
         raise SpecError([f"{name}: {problem}" for problem in problems])
     return spec
+
+
+class ClaimsFile(Table):
+    """Claims about votes from elsewhere: a file of them, or a whole study file."""
+
+    claims: list[ClaimSpec] = Field(min_length=1, description="at least one [[claims]]")
+
+
+def load_claims(path: Path) -> list[ClaimSpec]:
+    """The claims of a file, whatever else stands in it. Raises SpecError.
+
+    Looks are refused: which votes had come when is not known from elsewhere.
+    """
+    data = _read_toml(path)
+    if "looks" in data:
+        raise SpecError(
+            [f"{path.name}: [looks]: expected none: votes from elsewhere tell no looks"]
+        )
+    claims = {"claims": data["claims"]} if "claims" in data else {}
+    try:
+        return ClaimsFile.model_validate(claims).claims
+    except ValidationError as error:
+        problems = describe_problems(path.name, claims, error, ClaimsFile, unknown={})
+        raise SpecError(problems) from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

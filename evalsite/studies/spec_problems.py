@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from evalsite.studies.spec_claims import claim_problems
 from generation.spec import HUB_ID
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ ITEMS = {
     "prompts": 'a text, or a table as { text = "...", category = "..." }',
     "systems": f"[[systems]] with family = {FAMILIES}",
     "criteria": "[[criteria]] with key and question",
+    "claims": "[[claims]] with kind, first, second and criterion",
 }
 OWN_WORDS = ("value_error", "assertion_error")
 
@@ -83,7 +85,7 @@ def _place(path: Sequence[int | str], data: Mapping[str, Any]) -> str:
             head = f"prompts, number {number + 1}"
     elif isinstance(data.get(str(table)), Mapping):
         head = f"[{table}]"
-    elif table in ("systems", "criteria"):
+    elif table in ("systems", "criteria", "claims"):
         head = f"[[{table}]]"
     else:
         head = str(table)
@@ -191,6 +193,7 @@ def cross_check(spec: "StudySpec") -> list[str]:
         *_display_problems(spec),
         *_draw_problems(spec),
         *_recipe_problems(spec),
+        *_claim_problems(spec),
         *_source_problems(spec),
         *_telling_texts(spec),
     ]
@@ -263,6 +266,16 @@ def _draw_problems(spec: "StudySpec") -> list[str]:
     if spec.prompts.share == "equal" and not spec.prompts.stratify:
         problems.append('[prompts], share: expected stratify beside it, as stratify = "category"')
     return problems
+
+
+def _claim_problems(spec: "StudySpec") -> list[str]:
+    keys = [system.key for system in spec.systems]
+    return claim_problems(
+        [claim.model_dump() for claim in spec.claims],
+        systems=keys,
+        criteria=[criterion.key for criterion in spec.criteria],
+        baseline=spec.baseline,
+    )
 
 
 def _recipe_problems(spec: "StudySpec") -> list[str]:

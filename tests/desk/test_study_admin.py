@@ -222,6 +222,48 @@ def test_an_opened_design_and_laid_rows_are_read_only(tmp_path):
     assert study.title == "A small study"
 
 
+CLAIM = {
+    "kind": "equivalence",
+    "first": "alpha",
+    "second": "beta",
+    "criterion": "quality",
+    "margin": 0.1,
+}
+
+
+def test_what_a_study_declares_is_shown_and_frozen_with_its_design(tmp_path):
+    study = draft(tmp_path, claims=[CLAIM], looks={"at": "any_time"})
+    client = signed_in()
+    html = client.get(page(study)).content.decode()
+    assert (
+        "quality: System alpha and System beta are equally good, to within 10 points: "
+        "System alpha is preferred in 40 to 60% of votes." in html
+    )
+    assert "Results may be read at any time while the study is open." in html
+    save(client, study, title="Another")
+    study.refresh_from_db()
+    assert (study.claims, study.looks) == ([CLAIM], {"at": "any_time"})
+    services.prepare(study, at=NOON)
+    make_display_files(study=study, at=NOON)
+    open_study(study=study, at=NOON)
+    assert study.spec is not None
+    assert (study.spec["claims"], study.spec["looks"]) == ([CLAIM], {"at": "any_time"})
+    # Another margin is another study: applied to this one it is refused.
+    with pytest.raises(services.StudyNotDraft):
+        draft(tmp_path, claims=[CLAIM | {"margin": 0.2}], looks={"at": "any_time"})
+
+
+def test_a_claim_about_what_an_edit_took_away_keeps_the_study_shut(tmp_path):
+    study = draft(tmp_path, claims=[CLAIM])
+    services.prepare(study, at=NOON)
+    make_display_files(study=study, at=NOON)
+    assert queries.is_prepared(study)
+    save(signed_in(), study.criteria.get(), key="beauty")
+    assert queries.obstacles(study) == [
+        '[[claims]] number 1, criterion: expected one of beauty, found "quality"'
+    ]
+
+
 def test_editing_a_prompt_of_a_draft_takes_its_entries_out(tmp_path):
     study = prepared(tmp_path)
     save(signed_in(), study.prompts.get(position=1), text="something else")

@@ -121,6 +121,33 @@ def test_check_says_per_system_what_is_missing(tmp_path):
     assert not Study.objects.exists()
 
 
+CLAIMS = [
+    {"kind": "superiority", "first": "beta", "second": "alpha", "criterion": "quality"},
+    {
+        "kind": "non_inferiority",
+        "first": "alpha",
+        "second": "beta",
+        "criterion": "quality",
+        "margin": 0.075,
+    },
+]
+
+
+def test_check_says_what_the_study_sets_out_to_show(tmp_path):
+    path = study_file(tmp_path, claims=CLAIMS, looks={"at": [0.25, 0.5, 0.75]})
+    expected = """\
+  Declared
+    quality: System beta is preferred over System alpha.
+    quality: System alpha is as good as System beta, to within 7.5 points: preferred in more than \
+42.5% of votes.
+    Results may be read once 25%, 50% and 75% of the planned votes are in.
+"""
+    assert expected in run("check", path)
+    run("apply", path)
+    assert expected in run("check", "small")
+    assert "Declared" not in run("check", study_file(tmp_path, name="plain.toml"))
+
+
 def test_check_counts_nothing_while_the_prompts_cannot_be_read(tmp_path):
     path = study_file(tmp_path)
     path = study_file(tmp_path, prompts={"file": "nowhere.tsv"})

@@ -68,6 +68,7 @@ def test_the_folder_holds_tables_figures_and_a_page(tmp_path):
     analyze(write(tmp_path / "votes.csv", rows()), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "claims.csv",
+        "declared_claims.csv",
         "pairs-q.svg",
         "pairs.csv",
         "ranking-q.svg",

@@ -43,7 +43,8 @@ CUT_OFF = """() => {
 }"""
 # As wide as numbers get.
 WIDEST = """() => {
-  const texts = { ".value": "99.99%", "td.interval": "0.01 to 99.99%", "td.p": "< 0.001",
+  const texts = { ".value": "99.99%", "td.interval": "0.01 to 99.99%",
+    "td.p:not(:has(.alone))": "< 0.001", "td .alone": "(< 0.001)",
     "td.votes": "1432 · 1287 · 1433" };
   for (const [place, text] of Object.entries(texts))
     for (const cell of document.querySelectorAll(`.forest ${place}`)) cell.textContent = text;
@@ -88,8 +89,37 @@ def noisy_study() -> Study:
     study = closed_study(
         choose, n_systems=3, n_prompts=2, n_raters=2, tie_policy="ALLOWED", simulated=True
     )
-    for system, key, label in zip(study.systems.all(), KEYS, LABELS, strict=True):
+    name_at_length(study)
+    return study
+
+
+def name_at_length(study: Study) -> None:
+    """Long names for its systems, in what it declares too."""
+    for system, key, label in zip(study.systems.all(), KEYS, LABELS, strict=False):
         System.objects.filter(pk=system.pk).update(key=key, label=label)
+    assert study.spec is not None
+    study.spec["claims"] = [
+        {"kind": kind, "criterion": "image_quality", "margin": margin} | pair
+        for kind, margin in (
+            ("superiority", None),
+            ("non_inferiority", 0.05),
+            ("equivalence", 0.125),
+        )
+        for pair in ({"first": KEYS[1], "second": KEYS[0]},)
+    ]
+    study.save(update_fields=["spec"])
+
+
+def looked_into() -> Study:
+    """Open, with a planned look behind it."""
+    study = voted_study(
+        preferring("system-1", "system-0"),
+        n_raters=4,
+        n_prompts=12,
+        looks={"at": [0.5, 0.75]},
+        votes_per_comparison=5,
+    )
+    name_at_length(study)
     return study
 
 
@@ -128,7 +158,9 @@ def test_results_fit_a_desk_a_phone_and_the_dark(live_server: Any, page: Page):
 def test_studies_and_a_running_one_fit_a_desk_and_a_phone(live_server: Any, page: Page):
     running = voted_study(preferring("system-1", "system-0"))
     world.prepared_study(title="A study whose title takes more than one line on any phone")
-    for name, address in (("studies", "/studies/"), ("running", f"/studies/{running.slug}/")):
+    slugs = {"running": running.slug, "looked-into": looked_into().slug}
+    pages = {name: f"/studies/{slug}/" for name, slug in slugs.items()}
+    for name, address in ({"studies": "/studies/"} | pages).items():
         page.goto(f"{live_server.url}{address}")
         look(page, name, DESK, "light")
         look(page, name, PHONE, "dark")

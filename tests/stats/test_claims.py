@@ -93,7 +93,7 @@ def test_equivalence_by_hand():
     assert not found.decided
     (lower,) = non_inferiority({("realism", (0, 1)): counted(52, 48)}, margin=0.1)
     assert lower.p_value == pytest.approx(norm.sf(0.12 / math.sqrt(0.0024)))
-    assert (lower.kind, lower.decided) == ("non-inferiority", True)
+    assert (lower.kind, lower.decided) == ("non_inferiority", True)
 
 
 @pytest.mark.parametrize(

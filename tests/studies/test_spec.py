@@ -16,6 +16,11 @@ def problems(**changes: Any) -> list[str]:
     return caught.value.problems
 
 
+def claim(**changes: Any) -> dict[str, Any]:
+    declared = {"kind": "superiority", "first": "alpha", "second": "beta", "criterion": "quality"}
+    return declared | changes
+
+
 def systems(**changes: Any) -> list[dict[str, Any]]:
     return [painted("base"), painted("turbo", **changes)]
 
@@ -104,7 +109,7 @@ def test_a_whole_file_is_read(tmp_path):
         ({"seed": -1}, "seed: expected a whole number from 0 to 2^53 - 1, found -1"),
         ({"seed": 2**53}, f"seed: expected a whole number from 0 to 2^53 - 1, found {2**53}"),
         ({"seed": "7"}, 'seed: expected a whole number from 0 to 2^53 - 1, found "7"'),
-        ({"turbo": 1}, "turbo: there is no such key; known: baseline, consent"),
+        ({"turbo": 1}, "turbo: there is no such key; known: baseline, claims, consent"),
         ({"pairs": "some"}, 'pairs: expected "all" or "baseline", found "some"'),
         (
             {"pairs": "baseline"},
@@ -167,6 +172,90 @@ def test_a_whole_file_is_read(tmp_path):
             {"criteria": [{"key": "quality"}]},
             '[[criteria]] number 1 (key "quality"), question: expected the question as asked, '
             "found nothing",
+        ),
+        (
+            {"claims": [claim(), claim(kind="better")]},
+            '[[claims]] number 2, kind: expected "superiority", "non_inferiority" or '
+            '"equivalence", found "better"',
+        ),
+        (
+            {"claims": [{"kind": "superiority", "first": "alpha"}]},
+            "[[claims]] number 1, second: expected a key of small letters",
+        ),
+        ({"claims": [claim(first="gamma")]}, "[[claims]] number 1, first: expected the key of a"),
+        (
+            {"claims": [claim(second="gamma")]},
+            "[[claims]] number 1, second: expected the key of a system (alpha, beta), found "
+            '"gamma"',
+        ),
+        (
+            {"claims": [claim(second="alpha")]},
+            '[[claims]] number 1, second: expected another system than first, found "alpha" again',
+        ),
+        (
+            {"claims": [claim(criterion="taste")]},
+            '[[claims]] number 1, criterion: expected one of quality, found "taste"',
+        ),
+        (
+            {
+                "systems": [imported("alpha"), imported("beta"), imported("gamma")],
+                "pairs": "baseline",
+                "baseline": "gamma",
+                "claims": [claim()],
+            },
+            '[[claims]] number 1, second: expected "gamma", to which all others are compared, '
+            'found "beta"',
+        ),
+        (
+            {"claims": [claim(kind="equivalence")]},
+            "[[claims]] number 1, margin: expected a number between 0 and 0.5: how far from one "
+            'half a win rate makes no difference, as 0.05, beside kind = "equivalence"; '
+            "found nothing",
+        ),
+        (
+            {"claims": [claim(margin=0.05)]},
+            '[[claims]] number 1, margin: expected none beside kind = "superiority", found 0.05',
+        ),
+        *(
+            (
+                {"claims": [claim(kind="non_inferiority", margin=margin)]},
+                "[[claims]] number 1, margin: expected a number between 0 and 0.5: how far from "
+                f"one half a win rate makes no difference, as 0.05, found {margin}",
+            )
+            for margin in (5, 0.5, 0.0, -0.1)
+        ),
+        (
+            {"claims": [claim(), claim(first="beta", second="alpha"), claim()]},
+            "[[claims]] number 3: expected each claim once, found that of number 1 again",
+        ),
+        (
+            {
+                "claims": [
+                    claim(kind="equivalence", margin=0.05),
+                    claim(kind="equivalence", margin=0.1, first="beta", second="alpha"),
+                ]
+            },
+            "[[claims]] number 2: expected each claim once, found that of number 1 again",
+        ),
+        ({"claims": "all"}, '[[claims]]: expected [[claims]], found "all"'),
+        ({"looks": {"number": 3}}, "[looks], number: there is no such key; known: at"),
+        *(
+            (
+                {"looks": {"at": at}},
+                '[looks], at: expected "any_time", or shares of the planned votes from 0.05 to '
+                f"0.95, rising by 0.01 or more, as [0.5, 0.75], found {shown}",
+            )
+            for at, shown in [
+                ("often", '"often"'),
+                ([], "[]"),
+                (0.5, "0.5"),
+                ([0.5, 0.5], "[0.5, 0.5]"),
+                ([0.75, 0.5], "[0.75, 0.5]"),
+                ([0.5, 1.0], "[0.5, 1.0]"),
+                ([0.01, 0.5], "[0.01, 0.5]"),
+                ([True], "[True]"),
+                (["0.5"], "['0.5']"),
+            ]
         ),
         (
             {"sources": {"votes": "the paper"}},
@@ -232,6 +321,16 @@ def test_a_file_in_another_encoding_names_the_line(tmp_path):
 def test_a_missing_file_names_the_presets(tmp_path):
     with pytest.raises(SpecError, match=r"there is no such file .* presets: demo, sdxl-turbo"):
         load_spec(tmp_path / "none.toml")
+
+
+def test_claims_and_looks_are_read_as_they_stand():
+    declared = [claim(), claim(kind="non_inferiority", first="beta", second="alpha", margin=0.05)]
+    spec = parse_spec(
+        tables(claims=declared, looks={"at": [0.5, 0.75]}), name="small.toml", folder=Path("/tmp")
+    )
+    assert [dict(one) for one in spec.claims] == [declared[0] | {"margin": None}, declared[1]]
+    assert spec.looks is not None
+    assert spec.looks.at == [0.5, 0.75]
 
 
 def test_an_upscaler_allows_a_display_larger_than_the_images():
@@ -338,12 +437,15 @@ def test_the_example_in_the_documentation_is_a_study_file(tmp_path):
     path = tmp_path / "example.toml"
     path.write_text(example, encoding="utf-8")
     spec = load_spec(path)
-    for table in (spec, spec.display, spec.prompts, *spec.systems[:2], spec.criteria[0]):
+    tables = (spec.display, spec.prompts, *spec.systems[:2], spec.criteria[0], spec.claims[0])
+    for table in (spec, *tables, spec.looks):
         shown = {key for key in type(table).model_fields if f"{key} = " in example}
         assert shown == set(type(table).model_fields) - {
             "display",
             "prompts",
             "systems",
             "criteria",
+            "claims",
+            "looks",
             "sources",
         }

@@ -49,10 +49,10 @@ def show_check(
     console: Console,
     systems: Sequence[SystemRow],
     size: Size,
-    problems: Sequence[str],
-    notes: Sequence[str] = (),
+    declared: Sequence[str],
+    problems: Sequence[str] = (),
 ) -> None:
-    """Systems with their licences, how much is asked, then every problem, and what else to see."""
+    """Systems with their licences, how much is asked, what is declared, then every problem."""
     table = _table("system", "licence", "")
     for row in systems:
         state = Text("ready", "green") if not row.problems else Text("missing", "yellow")
@@ -65,8 +65,8 @@ def show_check(
             f"({_plural(size.n_criteria, 'question')})\n",
             highlight=False,
         )
+    show_problems(console, [("Declared", declared)])
     show_problems(console, [(row.label, row.problems) for row in systems] + [("Study", problems)])
-    show_problems(console, [("Worth a look", notes)])
 
 
 def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]]) -> None:

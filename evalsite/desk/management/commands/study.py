@@ -13,13 +13,14 @@ from rich.console import Console
 
 from evalsite.desk.management import study_pages as pages
 from evalsite.results.documents import NotAReport, StudyStillOpen, write_report
-from evalsite.stats import Options
+from evalsite.stats import ConfidenceTooSmall, Options
 from evalsite.studies import queries, services
 from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Study
 from evalsite.studies.queries import Preparation
 from evalsite.studies.resolve import Resolved, planned_pairs, resolve
 from evalsite.studies.spec import StudySpec, load_spec, names_a_file, presets
+from evalsite.studies.spec_claims import declared_lines
 from evalsite.studies.spec_problems import SpecError
 from evalsite.voting.queries import study_counts
 from evalsite.voting.services import (
@@ -48,6 +49,7 @@ REFUSALS = (
     StudyNotOpen,
     StudyStillOpen,
     NotAReport,
+    ConfidenceTooSmall,
 )
 LOOK_EVERY = 1.0  # seconds
 NUDGE_EVERY = 30.0
@@ -150,7 +152,14 @@ class Command(BaseCommand):
             n_votes=resolved.n_votes,
         )
         pages.heading(self.console, spec.title, spec.name)
-        pages.show_check(self.console, rows, size, resolved.prompt_problems, resolved.notes)
+        names = {system.key: system.label for system in resolved.systems}
+        declared = declared_lines(
+            [claim.model_dump() for claim in spec.claims],
+            spec.looks.model_dump() if spec.looks else {},
+            names,
+        )
+        pages.show_check(self.console, rows, size, declared, resolved.prompt_problems)
+        pages.show_problems(self.console, [("Worth a look", resolved.notes)])
         return bool(resolved.problems or resolved.missing)
 
     def _show_rows(self, study: Study) -> bool:
@@ -168,7 +177,9 @@ class Command(BaseCommand):
             n_votes=n_comparisons * n_criteria * study.votes_per_comparison,
         )
         pages.heading(self.console, study.title, f"{study.slug}, {study.state.lower()}")
-        pages.show_check(self.console, rows, size, [])
+        names = {system.key: system.label for system in systems}
+        declared = declared_lines(study.claims, study.looks, names)
+        pages.show_check(self.console, rows, size, declared)
         return bool(missing)
 
     # Painting

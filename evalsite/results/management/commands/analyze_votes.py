@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from evalsite.results import imported, presentation, wording
+from evalsite.results import declared, imported, presentation, wording
 from evalsite.results.documents import NotAReport, Report
 from evalsite.results.votes_file import VotesFileError
 from evalsite.stats import Options
@@ -29,6 +29,9 @@ class Command(BaseCommand):
         parser.add_argument("--ties", choices=["half", "drop"], default="half")
         parser.add_argument("--confidence", type=float, default=0.95, help="of intervals (0.95)")
         parser.add_argument("--criterion", help="this one alone")
+        parser.add_argument(
+            "--claims", type=Path, metavar="FILE", help="[[claims]] that were declared beforehand"
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the resampling (0)")
         parser.add_argument(
             "--a-is-left", action="store_true", help="system_a stood on the left, always"
@@ -44,6 +47,7 @@ class Command(BaseCommand):
                 at=timezone.now(),
                 a_is_left=asked["a_is_left"],
                 criterion=asked["criterion"],
+                claims=asked["claims"],
             )
             imported.write(report, out)
         except (VotesFileError, NotAReport, ValueError) as error:
@@ -78,6 +82,9 @@ def show(console: Console, report: Report) -> None:
         for note in part.notes:
             where = "" if note.is_general else f" ({len(note.pairs)} of {len(part.lines)} pairs)"
             console.print(f"  [yellow]{note.text}{where}[/yellow]")
+    summary = report.summary
+    for claim in declared.claim_lines(summary.verdicts, summary.design.systems, report.names):
+        console.print(f"  {claim.criterion}: {claim.text} [bold]{claim.verdict}[/bold]")
     if report.summary.criteria[0].side is None:
         console.print(
             "  [yellow]Sides are not known: add a column left, or say --a-is-left.[/yellow]"
