@@ -238,6 +238,7 @@ ACCESS = {
     "studies/<slug:slug>/systems.csv": STAFF,
     "studies/<slug:slug>/claims.csv": STAFF,
     "studies/<slug:slug>/slices.csv": STAFF,
+    "studies/<slug:slug>/latencies.csv": STAFF,
 }
 
 

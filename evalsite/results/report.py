@@ -15,7 +15,7 @@ from evalsite.results.summary import (
 from evalsite.stats import Slicing
 
 # The first number rises when a field leaves or changes its meaning, the second when one is added.
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 Json = dict[str, Any]
 
