@@ -21,7 +21,7 @@ from generation.pipelines import DeviceLostError, Painter
 logger = logging.getLogger(__name__)
 
 PAINTS = 5  # single images to time, after one that is not
-PATIENCE_S = 10.0  # once these are over, no further one is begun
+PATIENCE_S = 5.0  # once these are over, no further one is begun
 WORTH = 0.95  # twice as many at once must take at most this much of the time an image
 LONGEST_S = 30.0  # a batch that takes longer is not made larger: leases and stops wait for it
 LIBRARIES = ("torch", "diffusers", "transformers")

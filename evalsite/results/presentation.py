@@ -403,7 +403,7 @@ def _event_text(event: Json, names: Names) -> str:
     same = event["sha256_before"] == event["sha256_after"]
     what = {
         "DAMAGED": "was found damaged in the store",
-        "REPAINTED": f"was made a second time, {'the same' if same else 'with other'} pixels",
+        "REPAINTED": f"was made a second time, with {'the same' if same else 'other'} pixels",
         "REIMPORTED": "came from a file that had other content when it was imported before",
     }
     image = f"The image of {names[event['system']]} on prompt {event['prompt_id']}"
