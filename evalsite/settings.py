@@ -120,6 +120,7 @@ CHECKPOINT_DIRS = [
 ]
 PAINTING_DEVICE = env.str("PAINTING_DEVICE", default="")  # empty: cuda where there is one
 PAINTING_OPTIONS = env.list("PAINTING_OPTIONS", default=[])  # empty: what suits the device
+PAINTING_LATENCY = env.bool("PAINTING_LATENCY", default=True)  # time single images, once a recipe
 
 # Celery: messages are nudges, the Image rows are the queue. See generation/celery.py.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")

@@ -14,14 +14,15 @@ from django.utils.safestring import SafeString
 from PIL import Image as Pictures
 
 from generation import services
-from generation.models import Image, ImageEvent
+from generation.models import Image, ImageEvent, Pace
 
 if TYPE_CHECKING:
     ImageModelAdmin = admin.ModelAdmin[Image]
     EventModelAdmin = admin.ModelAdmin[ImageEvent]
+    PaceModelAdmin = admin.ModelAdmin[Pace]
     EventInline = admin.TabularInline[ImageEvent, Image]
 else:
-    ImageModelAdmin, EventModelAdmin = admin.ModelAdmin, admin.ModelAdmin
+    ImageModelAdmin = EventModelAdmin = PaceModelAdmin = admin.ModelAdmin
     EventInline = admin.TabularInline
 
 PREVIEW = 256  # pixels
@@ -102,6 +103,32 @@ class ImageEventAdmin(ReadOnly, EventModelAdmin):
     list_select_related = ("image",)
     ordering = ("-at", "-id")
     show_full_result_count = False
+
+
+@admin.register(Pace)
+class PaceAdmin(ReadOnly, PaceModelAdmin):
+    """How fast workers found each recipe to be. A row that is deleted is found out anew."""
+
+    list_display = (
+        "recipe_start",
+        "device",
+        "options",
+        "latency_ms",
+        "n_paints",
+        "batch_size",
+        "images_per_s",
+        "measured_at",
+    )
+    list_filter = ("device", "options")
+    search_fields = ("recipe_digest",)
+    ordering = ("-measured_at", "-id")
+
+    @admin.display(description="recipe")
+    def recipe_start(self, pace: Pace) -> str:
+        return pace.recipe_digest[:12]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.has_perm("generation.delete_pace")
 
 
 def preview_of(file: FieldFile) -> SafeString | str:

@@ -1,6 +1,7 @@
 """What this machine has room for: disk for weights, memory for a model. No torch."""
 
 import os
+import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -56,3 +57,34 @@ def _cuda_cards() -> list[Memory]:
         for name, _, mebibytes in rows
         if mebibytes.strip().isdigit()
     ]
+
+
+def cpu_threads() -> int:
+    """How many threads a worker paints with on a CPU; more than cores is ten times slower, so
+    more than one must be asked for."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 1)
+
+
+def device_name(device: str) -> str:
+    """A painter's device with this machine's processor in place of `cpu`: which card it was, a
+    painter's facts say, and which processor they do not."""
+    if device == "cpu":
+        threads = cpu_threads()
+        return f"{_processor()}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{_processor()} ({device})" if device == "mps" else device
+
+
+def _processor() -> str:
+    """Its name as the system gives it, or at least its kind."""
+    try:
+        if platform.system() == "Darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            told = subprocess.run(
+                command, capture_output=True, text=True, timeout=ASK_SECONDS, check=True
+            )
+            return told.stdout.strip() or platform.machine()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] else platform.machine()

@@ -99,3 +99,41 @@ class ImageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.image}: {self.kind.lower()}"
+
+
+class Pace(models.Model):
+    """How fast one recipe is painted on one kind of device, with one set of options: found out by
+    a worker, and remembered for the next. A row that is deleted is found out anew.
+
+    `latency_ms` is the median of `n_paints` single images, warm, from prompt to pixels.
+    `batch_size` is how many images at once serve best, of the sizes that were tried; `is_settled`
+    says that no larger one is to be tried.
+    """
+
+    recipe_digest = models.CharField(max_length=64)
+    device = models.CharField(max_length=200)
+    options = models.CharField(max_length=200, blank=True)  # a comma between two
+
+    latency_ms = models.FloatField(null=True, blank=True)
+    n_paints = models.PositiveSmallIntegerField(default=0)
+    versions = models.JSONField(default=dict, blank=True)  # of the libraries that were timed
+    measured_at = models.DateTimeField(null=True, blank=True)
+
+    batch_size = models.PositiveSmallIntegerField(null=True, blank=True)
+    images_per_s = models.FloatField(null=True, blank=True)  # in batches of that size
+    is_settled = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["recipe_digest", "device", "options"], name="pace_once_a_device"
+            ),
+            models.CheckConstraint(
+                condition=Q(latency_ms=None, n_paints=0, measured_at=None)
+                | Q(latency_ms__gt=0, n_paints__gt=0, measured_at__isnull=False),
+                name="pace_latency_says_how_and_when",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.recipe_digest[:12]} on {self.device}"

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 32  # images a message: one recipe, loaded once
+CHUNK = 64  # images a message: one recipe, loaded once; room for two of the largest batches
 MAX_ATTEMPTS = 3
 MIN_LEASE = timedelta(minutes=1)
 ROWS = 500  # a statement

@@ -1,4 +1,4 @@
-"""The worker's side: ids in; claim, paint, store. The only importer of pipelines."""
+"""The worker's side: ids in; claim, paint, store. With `pace`, the only importer of pipelines."""
 
 import logging
 import os
@@ -23,6 +23,7 @@ from generation import pipelines, queries, services, weights
 from generation.celery import PAINT_IMAGES
 from generation.encoding import Encoded, encode
 from generation.models import Image
+from generation.pace import BatchSize, Memory
 from generation.pipelines import DeviceLostError, MemoryFullError, Painter, Painting
 from generation.services import Claim
 from generation.spec import Recipe
@@ -93,8 +94,20 @@ class Easel:
     """A recipe's pipeline while it is loaded, and what was learnt about it."""
 
     painter: Painter
-    batch_size: int
+    batch: BatchSize
+    memory: Memory | None = None
     slowest_s: float = 0.0
+
+    @property
+    def batch_size(self) -> int:
+        return self.batch.size
+
+    def learn(self, n: int, seconds: float) -> None:
+        """A batch of n was painted in so many seconds: how many next, and how long it may take."""
+        before = self.batch_size
+        self.batch.painted(n, seconds)
+        larger = max(1.0, self.batch_size / before)
+        self.slowest_s = max(self.slowest_s, seconds * larger)
 
     @property
     def lease(self) -> timedelta:
@@ -110,8 +123,9 @@ class Easel:
 class Studio:
     """This process's device: one pipeline at a time, the one before freed first."""
 
-    def __init__(self, load: Callable[[Recipe], Painter]) -> None:
+    def __init__(self, load: Callable[[Recipe], Painter], *, remembers: bool = False) -> None:
         self._load = load
+        self._remembers = remembers  # what is learnt, across processes
         self._loaded = ""
         self._easels: dict[str, Easel] = {}  # what was learnt outlasts the pipeline
 
@@ -123,12 +137,16 @@ class Studio:
                 self._loaded = ""
             started = time.perf_counter()
             painter = self._load(recipe)
-            easel = self._easels.setdefault(recipe.digest, Easel(painter, painter.batch_size))
+            easel = self._easels.setdefault(recipe.digest, self._new_easel(recipe, painter))
             easel.painter = painter
             self._loaded = recipe.digest
             took = time.perf_counter() - started
             logger.info("Loaded %s in %.1f s", recipe.checkpoint, took)
         return self._easels[self._loaded]
+
+    def _new_easel(self, recipe: Recipe, painter: Painter) -> Easel:
+        memory = Memory(recipe.digest, painter.facts) if self._remembers else None
+        return Easel(painter, BatchSize(painter.batch_size, painter.largest_batch), memory)
 
 
 def _load(recipe: Recipe) -> Painter:
@@ -142,7 +160,7 @@ def new_studio() -> Studio:
     return Studio(_load)
 
 
-_studio = new_studio()
+_studio = Studio(_load, remembers=True)
 
 
 def paint_chunk(
@@ -167,8 +185,17 @@ def paint_chunk(
         for image in claim.images:
             services.store_failure(claim, image, reason=reason, at=now())
         return
+    if easel.memory is not None:
+        easel.memory.recall(easel.batch)
+        # Perhaps it was this that killed: then the images come first.
+        if settings.PAINTING_LATENCY and not died_before and not stop():
+            easel.memory.time(easel.painter, at=now())
     claim = services.claim_images(image_ids, task_id=task_id, lease=easel.lease, at=now())
-    _Sitting(easel, claim, now).paint_all(stop)
+    try:
+        _Sitting(easel, claim, now).paint_all(stop)
+    finally:
+        if easel.memory is not None:
+            easel.memory.keep(easel.batch)
 
 
 def _set_up(
@@ -279,7 +306,7 @@ class _Sitting:
         """Halve a batch that did not fit, and remember the half. It was no image's fault."""
         images = services.give_back(self.claim, batch)
         if len(batch) > 1:
-            self.easel.batch_size = len(batch) // 2
+            self.easel.batch.too_large(len(batch))
             self.todo.extendleft(reversed(images))
             logger.info("Out of memory: from now on %d at once", self.easel.batch_size)
         for image in images[: len(batch) == 1]:
@@ -327,7 +354,7 @@ def _attempt(easel: Easel, batch: list[Image]) -> _Attempt:
             [image.prompt for image in batch], [image.seed for image in batch]
         )
         seconds = time.perf_counter() - started
-        easel.slowest_s = max(easel.slowest_s, seconds)
+        easel.learn(len(batch), seconds)
         return _Attempt(paintings, seconds=seconds)
     except DeviceLostError:
         raise

@@ -239,6 +239,7 @@ ACCESS = {
     "studies/<slug:slug>/claims.csv": STAFF,
     "studies/<slug:slug>/declared_claims.csv": STAFF,
     "studies/<slug:slug>/slices.csv": STAFF,
+    "studies/<slug:slug>/latencies.csv": STAFF,
 }
 
 

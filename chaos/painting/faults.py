@@ -178,14 +178,13 @@ def prompt_kills(scene: Scene) -> None:
 def memory_full(scene: Scene) -> None:
     scene.plan(largest=2, too_large=PROMPTS[5])
     scene.injure()
-    ids = scene.ask(BATCH)
-    worker = scene.site.worker()
+    ids = scene.ask(BATCH, tiny(steps=4))  # of this recipe it is remembered how little fits
+    scene.site.worker()
     scene.recover()
     sizes = {row.provenance.get("batch_size", 0) for row in scene.rows(ids)}
     scene.promise(max(sizes) <= 2, f"batches of {sizes} images")
     _expect_attempts(scene, 1, but=ids[5])
     scene.judge({ids[5]: "too small for one image"})
-    scene.site.kill(worker)  # it remembers how little fits
 
 
 @_fault("the weights are taken away; images of others wait beside")

@@ -1,14 +1,20 @@
-"""The forest plot as geometry: where a pair's bar and point stand. A template draws it.
+"""Drawings as geometry: where bars and points stand. A template draws them.
 
-Everything is in percent of the plot's width, so a drawing fits whatever box it is in, and a row
-of the plot is a row of the table. Words stay outside: text in a drawing would shrink with it.
+Everything is in percent of the plot's width or height, so a drawing fits whatever box it is in, and
+text in it keeps its size. A row of the forest plot is a row of the table.
 """
 
 from dataclasses import dataclass
+from math import floor, log10
 
 from evalsite.results.standings import Standing
 
 TICKS = (0, 25, 50, 75, 100)
+
+
+STEPS = (1, 2, 5)  # of a logarithmic axis, times a power of ten
+MOST_TICKS = 6
+MARGIN = 4  # percent of the width, before the axis begins and after it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +38,30 @@ def bar_of(rate: float | None, low: float | None, high: float | None) -> Bar | N
     return Bar(
         point=round(100 * rate, 2), start=round(100 * low, 2), width=round(100 * (high - low), 2)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LogAxis:
+    """A logarithmic axis between two round numbers."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def place(self, value: float) -> float:
+        """Where a value stands, in percent from left to right."""
+        share = log10(value / self.low) / log10(self.high / self.low)
+        return round(MARGIN + (100 - 2 * MARGIN) * share, 2)
+
+
+def log_axis(values: list[float]) -> LogAxis:
+    """An axis around positive values; its ticks are powers of ten where others were too many."""
+    least, most = min(values), max(values)
+    powers = range(floor(log10(least)), floor(log10(most)) + 2)
+    round_ones = [step * 10.0**power for power in powers for step in STEPS]
+    low = max(number for number in round_ones if number <= least)
+    high = min(number for number in round_ones if number >= most and number > low)
+    ticks = [number for number in round_ones if low <= number <= high]
+    if len(ticks) > MOST_TICKS:
+        ticks = [10.0**power for power in powers if low <= 10.0**power <= high]
+    return LogAxis(low, high, tuple(ticks))

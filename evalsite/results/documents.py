@@ -28,12 +28,13 @@ from evalsite.results import (
     wording,
 )
 from evalsite.results.facts import study_json
-from evalsite.results.figures import figures, is_figure
+from evalsite.results.figures import figures, is_figure, latency_figures
 from evalsite.results.judging import judged
 from evalsite.results.methods import methods
 from evalsite.results.presentation import Asked, Names
 from evalsite.results.queries import StudyDesign
 from evalsite.results.report import Json, report_of
+from evalsite.results.speed import speed_figure
 from evalsite.results.summary import Summary, summarise
 from evalsite.stats import Options
 from evalsite.studies.models import Criterion, Study
@@ -80,7 +81,8 @@ class Report:
 def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> Report:
     """Read the counted votes of a closed study and compute all that its documents say.
 
-    The same votes, options and programs give the same bytes, except `written_at`, which is `at`.
+    The same votes, options, programs and measured latencies give the same bytes, except
+    `written_at`, which is `at`.
     """
     if study.state != Study.State.CLOSED:
         raise StudyStillOpen(study)
@@ -93,7 +95,7 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
     votes_csv = tables.votes_csv(design, record, stored)
     data = report_of(
         summary,
-        study=study_json(design, record, n_counted=stored.votes.n),
+        study=study_json(design, record, queries.load_paces(design), n_counted=stored.votes.n),
         provenance={
             "versions": versions(),
             "input_sha256": hashlib.sha256(votes_csv).hexdigest(),
@@ -187,11 +189,16 @@ def page_context(report: Report) -> Json:
         "left_out": presentation.left_out(report.data, names) if in_study else (),
         "image_notes": presentation.image_notes(report.data, names) if in_study else (),
         "systems": presentation.system_lines(report.data, names) if in_study else (),
+        "speed": speed_figure(report.data, names),
     }
 
 
 def slices_csv(report: Report) -> bytes:
     return tables.slices_csv(report.summary, simulated=report.simulated)
+
+
+def latencies_csv(report: Report) -> bytes:
+    return tables.latencies_csv(report.data)
 
 
 DOCUMENTS: dict[str, tuple[str, Callable[[Report], bytes]]] = {
@@ -202,6 +209,7 @@ DOCUMENTS: dict[str, tuple[str, Callable[[Report], bytes]]] = {
     "declared_claims.csv": ("text/csv; charset=utf-8", declared_claims_csv),
     "claims.csv": ("text/csv; charset=utf-8", claims_csv),
     "slices.csv": ("text/csv; charset=utf-8", slices_csv),
+    "latencies.csv": ("text/csv; charset=utf-8", latencies_csv),
     "report.html": ("text/html; charset=utf-8", report_html),
 }
 
@@ -220,7 +228,8 @@ def write_report(
     """
     report = read_report(study, at=at, options=options)
     files = {name: render(report) for name, (_, render) in DOCUMENTS.items()}
-    write_documents(files | figures(report.summary, report.names), out)
+    drawn = figures(report.summary, report.names) | latency_figures(report.data, report.names)
+    write_documents(files | drawn, out)
     return report
 
 

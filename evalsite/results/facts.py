@@ -1,14 +1,20 @@
 """What a report says of its study beside the votes: the `study` part of report.json."""
 
+from collections.abc import Sequence
+
 from evalsite.results.queries import Record, StudyDesign
 from evalsite.results.report import Json
 from evalsite.results.tables import timestamp
-from evalsite.studies.models import Study, prompt_label
+from evalsite.studies.models import Study, System, prompt_label
+from generation.models import Pace
 from generation.spec import Recipe, places_of, public_place
 
 
-def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
-    """The design as frozen, and all that keeps a vote or a prompt from being counted."""
+def study_json(
+    design: StudyDesign, record: Record, paces: Sequence[tuple[System, Pace]], n_counted: int
+) -> Json:
+    """The design as frozen, all that keeps a vote or a prompt from being counted, and how fast
+    its systems were found to be by now."""
     study = design.study
     return {
         "slug": study.slug,
@@ -23,6 +29,7 @@ def study_json(design: StudyDesign, record: Record, n_counted: int) -> Json:
         **_left_out_json(record, design),
         "image_defects": _defects_json(study),
         "image_events": _events_json(record),
+        "latencies": [_latency_json(system, pace) for system, pace in paces],
     }
 
 
@@ -56,6 +63,20 @@ def _events_json(record: Record) -> list[Json]:
         }
         for event, entry in record.image_events
     ]
+
+
+def _latency_json(system: System, pace: Pace) -> Json:
+    return {
+        "system": system.key,
+        "device": pace.device,
+        "options": pace.options.split(",") if pace.options else [],
+        "latency_ms": pace.latency_ms,
+        "n_paints": pace.n_paints,
+        "batch_size": pace.batch_size if pace.images_per_s is not None else None,
+        "images_per_s": pace.images_per_s,
+        "versions": pace.versions,
+        "measured_at": timestamp(pace.measured_at) if pace.measured_at else None,
+    }
 
 
 def _design_json(design: StudyDesign) -> Json:

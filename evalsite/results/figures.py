@@ -4,14 +4,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TypeVar
 
 from evalsite.results import wording
 from evalsite.results.presentation import Names, title_of
+from evalsite.results.report import Json
+from evalsite.results.speed import Panel, SpeedFigure, speed_figure
 from evalsite.results.standings import standings
 from evalsite.results.summary import CriterionSummary, Summary
 
 ROW, TEXT, PLOT, NUMBERS, MARGIN = 26, 7.2, 420, 190, 16  # pixels; TEXT is a letter's width
+SCATTER, AXIS = 280, 40  # height, and room for the labels of an upright axis
 STYLE = "font: 13px system-ui, sans-serif; fill: #111"
+
+
+Keyed = TypeVar("Keyed", CriterionSummary, Panel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,10 @@ def figures(summary: Summary, names: Names) -> dict[str, bytes]:
 
 
 def is_figure(name: str) -> bool:
-    return re.fullmatch(r"(pairs|ranking)-.+\.svg", name) is not None
+    return re.fullmatch(r"(pairs|ranking|latency)-.+\.svg", name) is not None
 
 
-def _stems(criteria: Sequence[CriterionSummary]) -> Iterator[tuple[str, CriterionSummary]]:
+def _stems(criteria: Sequence[Keyed]) -> Iterator[tuple[str, Keyed]]:
     """A criterion's part of a file name: its key without what file systems mind."""
     taken: set[str] = set()
     for number, criterion in enumerate(criteria, start=1):
@@ -98,13 +105,7 @@ def _draw(title: str, rows: Sequence[Row], ticks: Sequence[int]) -> str:
         return round(left + PLOT * (value - ticks[0]) / ((ticks[-1] - ticks[0]) or 1), 1)
 
     bottom = ROW * (len(rows) + 1)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" style="{STYLE}">',
-        f"<title>{escape(title)}</title>",
-        '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<text x="{MARGIN}" y="18" font-weight="600">{escape(title)}</text>',
-    ]
+    parts = _sheet(title, width, height)
     for tick in ticks:
         parts.append(
             f'<line x1="{x(tick)}" x2="{x(tick)}" y1="{ROW}" y2="{bottom}" stroke="#ccc"/>'
@@ -123,3 +124,70 @@ def _row(row: Row, y: float, left: float, low: float, point: float, high: float)
         f'<circle cx="{point}" cy="{y}" r="4.5" fill="{fill}" stroke="#2a5caa" stroke-width="2"/>'
         f'<text x="{left + PLOT + MARGIN:.1f}" y="{y + 4.5}">{escape(row.numbers)}</text>'
     )
+
+
+def latency_figures(report: Json, names: Names) -> dict[str, bytes]:
+    """File name -> SVG: win rates over all others against latency, by criterion."""
+    figure = speed_figure(report, names)
+    if figure is None:
+        return {}
+    return {
+        f"latency-{stem}.svg": _draw_scatter(figure, panel).encode()
+        for stem, panel in _stems(figure.panels)
+        if panel.points
+    }
+
+
+def _draw_scatter(figure: SpeedFigure, panel: Panel) -> str:
+    """Points with their numbers; beside them who has which, how fast and how often preferred."""
+    title = f"{panel.title}: win rate over all others and time an image, {figure.device}"
+    n = figure.panels.index(panel)
+    words = [
+        f"{line.number}  {line.name}: {line.latency}, {line.shares[n][1]}" for line in figure.lines
+    ]
+    left, top, bottom = MARGIN + AXIS, 2 * ROW, 2 * ROW + SCATTER
+    width = max(left + PLOT + 2 * MARGIN + TEXT * max(map(len, words)), TEXT * len(title))
+    height = max(bottom, top + ROW * len(words)) + ROW + MARGIN
+
+    def x(percent: float) -> float:
+        return round(left + PLOT * percent / 100, 1)
+
+    def y(percent: float) -> float:
+        return round(top + SCATTER * percent / 100, 1)
+
+    parts = _sheet(title, width, height)
+    for place, label in figure.ticks:
+        parts.append(
+            f'<line x1="{x(place)}" x2="{x(place)}" y1="{top}" y2="{bottom}" stroke="#ccc"/>'
+            f'<text x="{x(place)}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
+        )
+    for share in (0, 25, 50, 75, 100):
+        at = y(100 - share)
+        parts.append(
+            f'<line x1="{left}" x2="{left + PLOT}" y1="{at}" y2="{at}" stroke="#ccc"/>'
+            f'<text x="{left - 8}" y="{at + 4.5}" text-anchor="end">{share}%</text>'
+        )
+    for point in panel.points:
+        cx, cy = x(point.x), y(point.y)
+        parts.append(
+            f'<line x1="{cx}" x2="{cx}" y1="{y(point.top)}" y2="{y(point.bottom)}" '
+            'stroke="#2a5caa" stroke-width="2"/>'
+            f'<circle cx="{cx}" cy="{cy}" r="9" fill="#2a5caa" stroke="#fff"/>'
+            f'<text x="{cx}" y="{cy + 4.5}" text-anchor="middle" style="fill: #fff">'
+            f"{point.number}</text>"
+        )
+    for row, text in enumerate(words):
+        spot = f'x="{left + PLOT + MARGIN}" y="{top + ROW * (row + 0.5) + 4.5}"'
+        parts.append(f"<text {spot}>{escape(text)}</text>")
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _sheet(title: str, width: float, height: float) -> list[str]:
+    """A white sheet with its title, to be drawn on and closed."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" style="{STYLE}">',
+        f"<title>{escape(title)}</title>",
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        f'<text x="{MARGIN}" y="18" font-weight="600">{escape(title)}</text>',
+    ]

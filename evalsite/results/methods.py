@@ -27,6 +27,7 @@ def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
         ("Ties", _ties(study["design"]["criteria"], options)),
         ("The ballots", _ballots(study["design"], names)),
         ("What counts", _what_counts(study["counts"])),
+        *((("Latency", LATENCY),) if study["latencies"] else ()),
     )
 
 
@@ -53,6 +54,15 @@ RANKING = (
     "the same. Rating: Bradley-Terry, 1000 for the mean of the systems, 400 more for odds of ten "
     "to one. Its errors are jackknifed over raters and prompts too; the ranges of ranks hold for "
     "all systems together. A system without a chain of wins to and from the others has no rating."
+)
+
+
+LATENCY = (
+    "The median time of single images, one after the other, from the prompt to pixels, on a device "
+    "that is warm; loading a model, encoding its images into files and storing them are not in it. "
+    "A worker measured it once for each device, on the day named beside it, and this report shows "
+    "what was known when it was read. Systems are drawn together where they were timed on the same "
+    "kind of device with the same options."
 )
 
 

@@ -90,6 +90,7 @@ class SystemLine:
     sources: tuple[tuple[str, str], ...]  # a checkpoint and its revision; perhaps a UNet and its
     steps: str
     guidance: str
+    latencies: tuple[tuple[str, str], ...]  # how long, and on what it was measured when
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,10 +326,26 @@ def flagged_raters(report: Json) -> tuple[str, ...]:
 
 
 def system_lines(report: Json, names: Names) -> tuple[SystemLine, ...]:
-    return tuple(_system_line(system, names) for system in report["study"]["design"]["systems"])
+    study = report["study"]
+    return tuple(
+        _system_line(system, names, tuple(_latencies(system["key"], study["latencies"])))
+        for system in study["design"]["systems"]
+    )
 
 
-def _system_line(system: Json, names: Names) -> SystemLine:
+def _latencies(key: str, latencies: list[Json]) -> Iterator[tuple[str, str]]:
+    for row in latencies:
+        if row["system"] == key:
+            day = row["measured_at"][:10]
+            yield wording.duration_text(row["latency_ms"]), f"{where_text(row)}; {day}"
+
+
+def where_text(latency: Json) -> str:
+    """On what it was measured, and with which options."""
+    return ", ".join([latency["device"], *latency["options"]])
+
+
+def _system_line(system: Json, names: Names, latencies: tuple[tuple[str, str], ...]) -> SystemLine:
     recipe = system["recipe"]
     return SystemLine(
         name=names[system["key"]],
@@ -337,6 +354,7 @@ def _system_line(system: Json, names: Names) -> SystemLine:
         sources=tuple(places_of(recipe)),
         steps=str(recipe["steps"] or "–"),
         guidance="–" if recipe["guidance"] is None else f"{recipe['guidance']:g}",
+        latencies=latencies,
     )
 
 
@@ -385,8 +403,9 @@ def _event_text(event: Json, names: Names) -> str:
     same = event["sha256_before"] == event["sha256_after"]
     what = {
         "DAMAGED": "was found damaged in the store",
-        "REPAINTED": f"was made a second time, {'the same' if same else 'with other'} pixels",
+        "REPAINTED": f"was made a second time, with {'the same' if same else 'other'} pixels",
         "REIMPORTED": "came from a file that had other content when it was imported before",
     }
     image = f"The image of {names[event['system']]} on prompt {event['prompt_id']}"
-    return f"{image} {what[event['kind']]} ({event['at']})."
+    day, minute = event["at"][:10], event["at"][11:16]
+    return f"{image} {what[event['kind']]} ({day} {minute} UTC)."

@@ -26,7 +26,8 @@ from evalsite.studies.queries import live
 from evalsite.studies.resolve import planned_pairs
 from evalsite.voting.models import Ballot, Flag, Rater, Vote
 from evalsite.voting.queries import counted_votes
-from generation.models import ImageEvent
+from generation.models import ImageEvent, Pace
+from generation.spec import Recipe
 
 Choice = Vote.Choice
 
@@ -91,6 +92,20 @@ def declared(claims: Iterable[Mapping[str, Any]], systems: Sequence[str]) -> tup
 def load_design(study: Study) -> StudyDesign:
     """Two queries."""
     return StudyDesign(study, tuple(study.criteria.all()), tuple(study.systems.all()))
+
+
+def load_paces(design: StudyDesign) -> tuple[tuple[System, Pace], ...]:
+    """The timed paces of each system, in study order: one on each kind of device, with each set of
+    options, that a worker has timed its recipe on, for this study or another. One query."""
+    digests = {system.pk: Recipe.model_validate(system.recipe).digest for system in design.systems}
+    timed = Pace.objects.filter(recipe_digest__in=digests.values(), latency_ms__isnull=False)
+    rows = list(timed.order_by("device", "options"))
+    return tuple(
+        (system, pace)
+        for system in design.systems
+        for pace in rows
+        if pace.recipe_digest == digests[system.pk]
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -118,6 +118,41 @@ def slices_csv(summary: Summary, *, simulated: bool) -> bytes:
     return _table(rows, simulated)
 
 
+LATENCY_COLUMNS = (
+    "system",
+    "device",
+    "options",
+    "latency_ms",
+    "n_paints",
+    "batch_size",
+    "images_per_s",
+    "versions",
+    "measured_at",
+)
+
+
+def latencies_csv(report: Json) -> bytes:
+    """One line a system and device that it was timed on; of one that nobody timed, its key."""
+    latencies = report["study"]["latencies"]
+    timed = {row["system"] for row in latencies}
+    untimed = [
+        {"system": system["key"]}
+        for system in report["study"]["design"]["systems"]
+        if system["key"] not in timed
+    ]
+    rows = [
+        {
+            **row,
+            "options": "; ".join(row["options"]),
+            "versions": "; ".join(f"{name} {one}" for name, one in row["versions"].items()),
+        }
+        for row in latencies
+    ]
+    return _csv(
+        LATENCY_COLUMNS, ([row.get(name) for name in LATENCY_COLUMNS] for row in rows + untimed)
+    )
+
+
 def _table(rows: Sequence[tuple[str, Json]], simulated: bool) -> bytes:
     lines = [{"criterion": key, **row, "simulated": simulated} for key, row in rows]
     for line in lines:

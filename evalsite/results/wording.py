@@ -72,6 +72,13 @@ def percent(probability: float) -> str:
     return text
 
 
+def duration_text(ms: float) -> str:
+    """Milliseconds to three digits, seconds from one on."""
+    if ms < 999.5:
+        return f"{ms:.3g} ms"
+    return f"{ms / 1000:.3g} s" if ms < 99_950 else f"{ms / 1000:,.0f} s"
+
+
 def interval_text(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}%"
 

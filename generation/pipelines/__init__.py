@@ -53,6 +53,7 @@ class Painter(Protocol):
 
     facts: dict[str, Any]  # how it paints, for the provenance of every image
     batch_size: int  # what to try first
+    largest_batch: int  # and up to which more may be faster
 
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
         """One painting per prompt, each from its own seed. Raises MemoryFullError."""

@@ -2,7 +2,6 @@
 and never code from a checkpoint."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 
+from generation.machine import cpu_threads
 from generation.pipelines.lora import fuse_lora
 from generation.pipelines.schedulers import scheduler_of
 from generation.spec import Recipe, is_commit
@@ -27,8 +27,8 @@ def device_for(name: str) -> str:
     for library in (diffusers, transformers):  # no progress bars in a worker's log
         library.utils.logging.disable_progress_bar()
     device = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu":  # more threads than cores is ten times slower, so it must be asked for
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    if device == "cpu":
+        torch.set_num_threads(cpu_threads())
     return device
 
 

@@ -20,7 +20,9 @@ class PipelinePainter:
         self._recipe = recipe
         self._pipeline = pipeline
         self._options: tuple[str, ...] = ()
-        self.batch_size = 16 if pipeline.device.type == "cuda" else 8
+        on_cuda = pipeline.device.type == "cuda"
+        self.batch_size = 16 if on_cuda else 8
+        self.largest_batch = 32 if on_cuda else self.batch_size
         self.facts = {
             "pipeline": type(pipeline).__name__,
             "scheduler": recipe.scheduler or type(pipeline.scheduler).__name__,

@@ -54,9 +54,11 @@ class Sketcher:
         on_prompt: Callable[[str], None] = lambda prompt: None,
         largest: int = 99,
         batch_size: int = 4,
+        largest_batch: int = 4,
     ) -> None:
         self.facts = {"device": "paper"}
         self.batch_size = batch_size
+        self.largest_batch = max(batch_size, largest_batch)
         self.batches: list[list[str]] = []
         self.closed = False
         self._on_prompt = on_prompt

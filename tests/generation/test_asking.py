@@ -57,8 +57,8 @@ def test_messages_carry_ids_alone_in_chunks_of_one_recipe(
 ):
     other = recipe(steps=3)
     with django_capture_on_commit_callbacks(execute=True):
-        one, two = queued(40), queued(5, other)
-    assert [body[0] for body in bodies(valkey)] == [[one[:20]], [one[20:]], [two]]
+        one, two = queued(80), queued(5, other)
+    assert [body[0] for body in bodies(valkey)] == [[one[:40]], [one[40:]], [two]]
     assert all(body[1] == {} for body in bodies(valkey))
     assert not Image.objects.filter(nudged_at=None).exists()
 

@@ -5,7 +5,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from generation import services
-from generation.models import Image, ImageEvent
+from generation.models import Image, ImageEvent, Pace
 from tests.generation.studio import claim, paint, queued, recipe, statuses
 from tests.world import NOON
 
@@ -90,3 +90,13 @@ def test_retrying_takes_the_right_to_change_images(failed):
     assert reader.get(LIST).status_code == 200
     reader.post(LIST, {"action": "retry_failed", "_selected_action": failed})
     assert statuses(failed) == ["FAILED", "FAILED"]
+
+
+def test_a_pace_may_be_deleted_so_that_it_is_found_out_anew(admin_client):
+    row = Pace.objects.create(recipe_digest="0" * 64, device="paper", batch_size=2)
+    address = f"/admin/generation/pace/{row.pk}"
+    assert "paper" in admin_client.get("/admin/generation/pace/").content.decode()
+    assert admin_client.post(f"{address}/change/", {"batch_size": "9"}).status_code == 403
+    assert staff("view_pace").post(f"{address}/delete/", {"post": "yes"}).status_code == 403
+    admin_client.post(f"{address}/delete/", {"post": "yes"})
+    assert not Pace.objects.exists()

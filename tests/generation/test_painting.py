@@ -14,6 +14,7 @@ from django.db import connections
 
 from generation import services, tasks
 from generation.models import Image
+from generation.pace import BatchSize
 from generation.pipelines import DeviceLostError
 from tests.generation.studio import (
     Sketcher,
@@ -234,7 +235,7 @@ def test_one_pipeline_is_loaded_at_a_time_and_the_former_let_go_first():
 
 
 def test_a_lease_outlasts_ten_of_the_slowest_batch_and_a_minute():
-    easel = tasks.Easel(Sketcher(), 4)
+    easel = tasks.Easel(Sketcher(), BatchSize(4, 4))
     assert easel.lease >= timedelta(minutes=15)  # nobody knows yet how long a batch takes
     easel.slowest_s = 0.1
     assert easel.lease == services.MIN_LEASE

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from generation import pipelines, weights
-from generation.models import Image
+from generation.models import Image, Pace
 from generation.pipelines import Painter
 from generation.spec import Recipe, folder_revision
 from generation.tasks import Studio, paint_chunk
@@ -191,7 +191,7 @@ def test_pickled_weights_are_not_loaded(base, tiny_checkpoint, tmp_path):
 @pytest.mark.django_db
 def test_a_message_is_painted_by_the_real_pipeline_and_its_evidence_stored(base, tiny_checkpoint):
     ids = queued(2, base)
-    studio = Studio(lambda of: load(of, tiny_checkpoint))
+    studio = Studio(lambda of: load(of, tiny_checkpoint), remembers=True)
     paint_chunk(base.as_json(), ids, studio=studio, task_id="task", now=lambda: NOON)
     assert statuses(ids) == ["READY", "READY"]
     row = Image.objects.get(pk=ids[1])
@@ -199,6 +199,10 @@ def test_a_message_is_painted_by_the_real_pipeline_and_its_evidence_stored(base,
     assert row.provenance["batch_size"] == 2
     assert row.provenance["seed"] == row.seed == 1
     assert row.provenance["ms"] > 0
+    pace = Pace.objects.get()
+    assert (pace.recipe_digest, pace.n_paints) == (base.digest, 5)
+    assert pace.device.endswith(", 1 thread")  # of a processor that has a name
+    assert set(pace.versions) == {"torch", "diffusers", "transformers"}
 
 
 @pytest.mark.django_db

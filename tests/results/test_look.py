@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, Page
 from evalsite.results.documents import write_report
 from evalsite.studies.models import Study, System
 from evalsite.voting.models import Showing
+from generation.models import Image, ImageEvent
 from tests import world
-from tests.results.voted import closed_study, preferring, voted_study
+from tests.results.voted import closed_study, preferring, time_systems, voted_study
 from tests.world import NOON
 
 DESK = (1280, 800)
@@ -79,7 +80,7 @@ def page(browser: Browser, live_server: Any, admin_client: Any) -> Iterator[Page
 
 
 def noisy_study() -> Study:
-    """Long names, ties, and somebody ahead of somebody."""
+    """Long names, ties, somebody ahead of somebody, latencies far apart, and images to speak of."""
     chance = random.Random(2)
     liked = preferring("system-1", "system-0", "system-2")
 
@@ -90,6 +91,13 @@ def noisy_study() -> Study:
         choose, n_systems=3, n_prompts=2, n_raters=2, tie_policy="ALLOWED", simulated=True
     )
     name_at_length(study)
+    card = {"device": "NVIDIA H100 80GB HBM3 SXM5 with a long name", "options": "graphs,compile"}
+    time_systems(study, 4321.5, 51.2, **card)
+    time_systems(study, 61234, device="AMD EPYC 7R13 48-Core Processor, 1 thread")
+    for image in Image.objects.filter(entries__prompt__study=study)[:2]:
+        ImageEvent.objects.create(
+            image=image, kind="REPAINTED", sha256_before="a" * 64, sha256_after="b" * 64, at=NOON
+        )
     return study
 
 

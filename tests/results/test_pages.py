@@ -15,7 +15,7 @@ from evalsite.voting import services
 from evalsite.voting.models import Showing
 from tests import world
 from tests.results import contract
-from tests.results.voted import closed_study, preferring, voted_study
+from tests.results.voted import closed_study, preferring, time_systems, voted_study
 from tests.world import HOUR, NOON
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +37,7 @@ def in_state(state: str) -> Study:
         services.pause_study(study=study, at=NOON)
     if state == "CLOSED":
         services.close_study(study=study, at=NOON + HOUR)
+        time_systems(study, 2000, 51.2)
     return study
 
 
@@ -316,5 +317,5 @@ def test_results_cost_the_same_for_any_number_of_votes(
 ):
     for n_prompts in (1, 3):
         study = closed_study(LIKED, n_prompts=n_prompts)
-        with django_assert_num_queries(14):
+        with django_assert_num_queries(15):
             staff.get(f"/studies/{study.slug}/")

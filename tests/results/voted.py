@@ -11,6 +11,8 @@ from typing import Any
 from evalsite.studies.models import Study
 from evalsite.voting import services
 from evalsite.voting.models import Showing
+from generation.models import Pace
+from generation.spec import Recipe
 from tests import world
 from tests.world import HOUR, MINUTE, NOON
 
@@ -43,3 +45,19 @@ def voted_study(choose: Choose, *, n_raters: int = 3, at: datetime = NOON, **opt
 def closed_study(choose: Choose, *, at: datetime = NOON, **options: Any) -> Study:
     """The same, closed an hour later."""
     return services.close_study(study=voted_study(choose, at=at, **options), at=at + HOUR)
+
+
+def time_systems(
+    study: Study, *latencies_ms: float | None, at: datetime | None = NOON, **fields: Any
+) -> None:
+    """What a worker found on one device, for the study's systems in their order. 0 leaves one out,
+    and with None it was not timed."""
+    for system, latency_ms in zip(study.systems.all(), latencies_ms):
+        if latency_ms == 0:
+            continue
+        Pace.objects.create(
+            recipe_digest=Recipe.model_validate(system.recipe).digest,
+            latency_ms=latency_ms,
+            measured_at=at,
+            **{"device": "paper", "n_paints": 5, "versions": {"torch": "2.11"}} | fields,
+        )

@@ -207,4 +207,7 @@ def test_the_report_tells_of_an_image_that_was_made_anew(tmp_path):
     ]
     assert told[1]["sha256_before"] == told[1]["sha256_after"] == hurt.sha256
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "The image of System beta on prompt p002 was made a second time, the same pixels" in page
+    assert (
+        "The image of System beta on prompt p002 was made a second time, with the same pixels"
+        in page
+    )
