@@ -5,10 +5,12 @@ import secrets
 from django.db import models
 from django.db.models import Q
 
+IMAGES = "images"  # the folder of their files in the store
+
 
 def image_path(image: "Image", filename: str) -> str:
     """A random name: a file's name must not tell who painted it, for what or when."""
-    return f"images/{secrets.token_hex(16)}{filename[filename.rfind('.') :]}"
+    return f"{IMAGES}/{secrets.token_hex(16)}{filename[filename.rfind('.') :]}"
 
 
 class Image(models.Model):

@@ -210,8 +210,9 @@ def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetim
     Counted before painting, so that a death leaves its mark. Only images still claimed come back.
     """
     ids = [image.pk for image in batch]
-    claim.rows().update(lease_expires_at=at + lease)
-    claim.rows().filter(pk__in=ids).update(attempts=F("attempts") + 1)
+    with transaction.atomic():
+        claim.rows().update(lease_expires_at=at + lease)
+        claim.rows().filter(pk__in=ids).update(attempts=F("attempts") + 1)
     return list(claim.rows().filter(pk__in=ids).order_by("pk"))
 
 
@@ -229,37 +230,60 @@ def release(claim: Claim, batch: Sequence[Image]) -> None:
         claim.rows().update(status=Image.Status.QUEUED, claim_token="", lease_expires_at=None)
 
 
-def store_painting(
-    claim: Claim, image: Image, encoded: Encoded, *, provenance: dict[str, Any], at: datetime
-) -> bool:
-    """Store a painted image, if it is still this claim's; a lost claim stores nothing.
+@dataclass(frozen=True)
+class Written:
+    """A painted image whose file is whole in the storage; no row points at it yet."""
 
-    The file is whole on disk, under a random name, before the row points at it. When the database
-    fails in between, the file stays: it may already be pointed at. An image that was finished
+    image: Image
+    file: dict[str, Any]  # the row's fields that speak of it
+    provenance: dict[str, Any]
+
+
+def write_painting(image: Image, encoded: Encoded, *, provenance: dict[str, Any]) -> Written:
+    """Write a painted image's file. Asks no database: threads that only write call this."""
+    return Written(image, _write(image, encoded), provenance)
+
+
+def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime) -> int:
+    """Point rows at files, in one transaction; how many of them were still this claim's.
+
+    A lost claim stores nothing, and its files go. When the database fails, they stay: rows may
+    already point at them, and storing them again changes nothing. An image that was finished
     before, and is painted anew, leaves an event.
     """
-    file = _write(image, encoded)
+    if not paintings:
+        return 0
+    lost, replaced = list[Written](), list[str]()
     with transaction.atomic():
-        stored = (
-            claim.rows()
-            .filter(pk=image.pk)
-            .update(
-                status=Image.Status.READY,
-                claim_token="",
-                lease_expires_at=None,
-                error="",
-                finished_at=at,
-                provenance=provenance,
-                **file,
-            )
+        for one in paintings:
+            if not _store(claim, one, at):
+                lost.append(one)
+            elif one.image.file:  # one that was damaged
+                replaced.append(str(one.image.file))
+                before, after = one.image.sha256, one.file["sha256"]
+                _note(one.image, ImageEvent.Kind.REPAINTED, before, after, at)
+    # Not lost, if they are stored already: a commit may seem to fail, and be tried again.
+    kept = set(_names([one.image.pk for one in lost])) if lost else set()
+    for name in [*replaced, *(one.file["file"] for one in lost)]:
+        if name not in kept:
+            default_storage.delete(name)
+    return len(paintings) - len(lost)
+
+
+def _store(claim: Claim, painting: Written, at: datetime) -> int:
+    return (
+        claim.rows()
+        .filter(pk=painting.image.pk)
+        .update(
+            status=Image.Status.READY,
+            claim_token="",
+            lease_expires_at=None,
+            error="",
+            finished_at=at,
+            provenance=painting.provenance,
+            **painting.file,
         )
-        if stored and image.file:
-            _note(image, ImageEvent.Kind.REPAINTED, image.sha256, file["sha256"], at)
-    if not stored:
-        default_storage.delete(file["file"])
-    elif image.file:  # one that was damaged
-        default_storage.delete(str(image.file))
-    return bool(stored)
+    )
 
 
 def store_failure(claim: Claim, image: Image, *, reason: str, at: datetime) -> bool:

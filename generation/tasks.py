@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import RawValue
@@ -21,11 +21,11 @@ from django.utils import timezone
 
 from generation import pipelines, queries, services, weights
 from generation.celery import PAINT_IMAGES
-from generation.encoding import Encoded, encode
+from generation.encoding import encode
 from generation.models import Image
 from generation.pace import BatchSize, Memory
 from generation.pipelines import DeviceLostError, MemoryFullError, Painter, Painting
-from generation.services import Claim
+from generation.services import Claim, Written
 from generation.spec import Recipe
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 LEASE_IN_BATCHES = 12  # a lease outlasts this many of the slowest batch seen
 LOADING_LEASE = timedelta(minutes=30)
 FIRST_LEASE = timedelta(minutes=15)  # sixteen images of a large model on a small card
-ENCODERS = 4  # threads: pictures are encoded while the next batch is painted
+STORING_LEASE = timedelta(minutes=15)  # for a store that is slow: see `_Sitting._store_dry`
+SLOW_STORE_S = 10.0  # far less than any lease
+DRYERS = max(4, min(8, os.cpu_count() or 4))  # threads: more than cores, they wait for the disk
 
 # Shared with the child that is forked later. Raw, so that a child killed at the wrong moment
 # cannot leave a lock behind.
@@ -124,6 +126,9 @@ class Studio:
     """This process's device: one pipeline at a time, the one before freed first."""
 
     def __init__(self, load: Callable[[Recipe], Painter], *, remembers: bool = False) -> None:
+        # Its threads start with the first picture, since no fork takes them along. They stay,
+        # since each has a connection of its own to a bucket.
+        self.dryers = ThreadPoolExecutor(DRYERS, "dryer")
         self._load = load
         self._remembers = remembers  # what is learnt, across processes
         self._loaded = ""
@@ -192,7 +197,7 @@ def paint_chunk(
             easel.memory.time(easel.painter, at=now())
     claim = services.claim_images(image_ids, task_id=task_id, lease=easel.lease, at=now())
     try:
-        _Sitting(easel, claim, now).paint_all(stop)
+        _Sitting(easel, claim, now, studio.dryers).paint_all(stop)
     finally:
         if easel.memory is not None:
             easel.memory.keep(easel.batch)
@@ -232,14 +237,21 @@ class _Attempt:
 
 @dataclass
 class _Sitting:
-    """One claim, painted batch by batch."""
+    """One claim, painted batch by batch.
+
+    While a batch is painted, the one before dries: other threads encode it and write its files.
+    Once they are whole, this thread points its rows at them, and goes on. So the database is
+    asked by one thread alone, no more than two batches are in memory, and painting waits where
+    storing is slower.
+    """
 
     easel: Easel
     claim: Claim
     now: Clock
+    dryers: ThreadPoolExecutor
     todo: deque[Image] = field(default_factory=deque)
     at_hand: list[Image] = field(default_factory=list)
-    drying: list[tuple[Image, dict[str, Any], Future[Encoded]]] = field(default_factory=list)
+    drying: list[tuple[Image, Future[Written | str]]] = field(default_factory=list)
 
     def paint_all(self, stop: Callable[[], bool]) -> None:
         """Paint until nothing is left. A clean stop hands back what is not stored.
@@ -248,23 +260,25 @@ class _Sitting:
         """
         # Those under which the painter died before come last, and alone: see `_next_batch`.
         self.todo.extend(sorted(self.claim.images, key=lambda image: image.attempts > 0))
-        with ThreadPoolExecutor(ENCODERS) as pool:
+        try:
+            while self.todo:
+                if stop():
+                    raise StoppedError
+                self._paint_batch()
+            self._store_dry()
+        except DeviceLostError as lost:
             try:
-                while self.todo:
-                    if stop():
-                        raise StoppedError
-                    self._paint_batch(pool)
+                self._store_dry()  # it was painted before, and left the device
+            finally:
+                raise lost
+        except BaseException:
+            try:
                 self._store_dry()
-            except DeviceLostError:
-                raise
-            except BaseException:
-                try:
-                    self._store_dry()
-                finally:
-                    services.release(self.claim, [*self.at_hand, *self._unstored()])
-                raise
+            finally:
+                services.release(self.claim, [*self.at_hand, *self._unstored()])
+            raise
 
-    def _paint_batch(self, pool: ThreadPoolExecutor) -> None:
+    def _paint_batch(self) -> None:
         chosen = self._next_batch()
         lease = self.easel.lease
         batch = services.renew(self.claim, chosen, lease=lease, at=self.now())
@@ -281,14 +295,10 @@ class _Sitting:
         elif attempt.reason:
             self._try_again(batch, attempt.reason)
         else:
-            self.drying = [
-                (
-                    image,
-                    self._provenance(image, painting, attempt, len(batch)),
-                    pool.submit(encode, painting.picture),
-                )
-                for image, painting in zip(batch, attempt.paintings)
-            ]
+            for image, painting in zip(batch, attempt.paintings):
+                provenance = self._provenance(image, painting, attempt, len(batch))
+                file = self.dryers.submit(_dry, image, painting, provenance)
+                self.drying.append((image, file))
 
     def _next_batch(self) -> list[Image]:
         """As many fresh images as fit, or one that was tried before."""
@@ -334,16 +344,37 @@ class _Sitting:
 
     def _unstored(self) -> list[Image]:
         """Painted, and then not stored (a full disk, a bucket that is away): no fault of theirs."""
-        return [image for image, _, encoded in self.drying if not encoded.exception()]
+        return [image for image, _ in self.drying]
 
     def _store_dry(self) -> None:
-        """Store what was painted before; it was encoded in the meantime."""
-        while self.drying:
-            image, provenance, encoded = self.drying[0]
-            services.store_painting(
-                self.claim, image, encoded.result(), provenance=provenance, at=self.now()
-            )
-            self.drying.pop(0)
+        """Point rows at what was painted before, once its files are written.
+
+        What could be written is stored, whatever the rest met; then the first error is raised.
+        """
+        if wait([file for _, file in self.drying], SLOW_STORE_S).not_done:
+            # A store that is slow must not cost the claim; one that hangs must not keep it.
+            services.renew(self.claim, [], lease=STORING_LEASE, at=self.now())
+        wet = [(image, file) for image, file in self.drying if file.exception()]
+        dry = [(image, file.result()) for image, file in self.drying if not file.exception()]
+        written = [one for _, one in dry if isinstance(one, Written)]
+        services.store_paintings(self.claim, written, at=self.now())
+        for image, reason in dry:
+            if isinstance(reason, str):
+                services.store_failure(self.claim, image, reason=reason, at=self.now())
+        self.drying = wet
+        for _, file in wet:
+            file.result()
+
+
+def _dry(image: Image, painting: Painting, provenance: dict[str, Any]) -> Written | str:
+    """Encode, hash and write, or say why this picture has no file. Speaks to no database."""
+    try:
+        encoded = encode(painting.picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # a side too long for the format, among others
+        return f"The picture cannot be stored. {_in_words(error)}"
+    return services.write_painting(image, encoded, provenance=provenance)
 
 
 def _attempt(easel: Easel, batch: list[Image]) -> _Attempt:

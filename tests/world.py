@@ -21,7 +21,7 @@ from evalsite.voting import services
 from evalsite.voting.models import Rater, Showing, Vote
 from generation.encoding import encode
 from generation.models import Image
-from generation.services import claim_images, store_painting
+from generation.services import claim_images, store_paintings, write_painting
 from generation.spec import Recipe
 from generation.tiny.scenes import SIDE, describe, draw_scene, render
 
@@ -98,9 +98,15 @@ def paint(of: Study, picture: Painter) -> None:
     """Do a worker's part for every image that waits, without a model."""
     waiting = Image.objects.filter(entries__prompt__study=of, status=Image.Status.QUEUED)
     claim = claim_images(list(waiting.values_list("pk", flat=True)), task_id="world", at=NOON)
-    for image in claim.images:
-        encoded = encode(picture(image.recipe["steps"] - 1, image.prompt))
-        store_painting(claim, image, encoded, provenance={"painter": "world"}, at=NOON)
+    written = [
+        write_painting(
+            image,
+            encode(picture(image.recipe["steps"] - 1, image.prompt)),
+            provenance={"painter": "world"},
+        )
+        for image in claim.images
+    ]
+    store_paintings(claim, written, at=NOON)
 
 
 def plain_picture(position: int, prompt: str) -> Picture.Image:

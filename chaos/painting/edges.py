@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,7 @@ class Edges:
         self._folder = folder
         self._task_id = ""
         self._n_steps = 0
+        self._one_at_a_time = threading.Lock()  # several threads write files
 
     def enter(self) -> None:
         """Stand at every edge of this process and of its children."""
@@ -50,12 +52,13 @@ class Edges:
         """Be about to do this. Where the plan says so, it is the last thing."""
         if not self._task_id:
             return
-        self._n_steps += 1
-        plan = self._folder.plan()
-        if plan.die_at == self._n_steps:
-            self._folder.set_plan(replace(plan, die_at=0))
-            self._die(f"before {step}")
-        self._folder.note(self._task_id, step)
+        with self._one_at_a_time:
+            self._n_steps += 1
+            plan = self._folder.plan()
+            if plan.die_at == self._n_steps:
+                self._folder.set_plan(replace(plan, die_at=0))
+                self._die(f"before {step}")
+            self._folder.note(self._task_id, step)
 
     def _die(self, when: str) -> NoReturn:
         self._folder.note(self._task_id, f"{KILLED} {when}")

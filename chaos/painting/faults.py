@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
 
-from chaos.painting.edges import BEGUN, DONE, HELD, KILLED
+from chaos.painting.edges import BEGUN, DONE, HELD, KILLED, PAINTING
 from chaos.painting.scene import PROMPTS, Scene, seeds, tiny
 from evalsite.studies import queries as study_queries
 from evalsite.studies import services as study_services
@@ -141,6 +142,26 @@ def each_step(scene: Scene) -> None:
     scene.judge(orphans_allowed=len(storing))
 
 
+@_fault("kill -9 of the child while it paints and the batch before dries; clean_files later")
+def dying_while_drying(scene: Scene) -> None:
+    scene.plan(hold=PROMPTS[BATCH])
+    scene.ask(BATCH + 1)
+    scene.site.worker()
+    child = scene.until_held().pid
+    scene.until(lambda: len(scene.lines("rename")) >= BATCH, "the files of the first batch")
+    ready = scene.rows().filter(status=Image.Status.READY)
+    scene.promise(not ready.exists(), "a row before its batch is dry")
+    scene.injure()
+    os.kill(child, signal.SIGKILL)
+    scene.plan()
+    scene.recover()
+    scene.until_quiet()
+    scene.judge(orphans_allowed=BATCH)
+    cleaning = scene.site.clean_files(after=timedelta(days=2))
+    scene.promise(cleaning.status == 0, f"clean_files: {cleaning.said()}")
+    scene.judge()  # no file without a row is left, and no row without its file
+
+
 def _steps_of_one_image(scene: Scene) -> list[str]:
     """What a worker does for one image, as its diary has it, once the pipeline is loaded."""
     for _ in range(2):
@@ -149,8 +170,9 @@ def _steps_of_one_image(scene: Scene) -> list[str]:
         scene.recover()
         scene.until_quiet()
     lines = scene.site.folder.diary()
-    begun = max(n for n, line in enumerate(lines) if line.step == BEGUN)
-    return [line.step for line in lines[begun + 1 :]]
+    # Not the last message: the sweep may have sent a second one for the same image.
+    painted = [line.task_id for line in lines if line.step == PAINTING][-1]
+    return [line.step for line in lines if line.task_id == painted and line.step != BEGUN]
 
 
 # Prompts, memory, weights.

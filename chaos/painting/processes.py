@@ -116,7 +116,13 @@ def _sweep(_name: str) -> None:
     call_command("sweep", every=0.2)
 
 
-roles: dict[str, Any] = {"worker": _worker, "sweep": _sweep}
+def _clean(_name: str) -> None:
+    from django.core.management import call_command
+
+    call_command("clean_files")
+
+
+roles: dict[str, Any] = {"worker": _worker, "sweep": _sweep, "clean": _clean}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

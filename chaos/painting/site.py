@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,13 @@ class Site:
         self.workers.append(self.nursery.start("worker", self.mutant))
         return self.workers[-1]
 
+    def clean_files(self, after: timedelta) -> Process:
+        """What `manage.py clean_files` does, so long from now."""
+        self.folder.put_forward(self.folder.now() + after)
+        process = self.nursery.start("clean", self.mutant)
+        self.until_gone(process)
+        return process
+
     def kill(self, *processes: Process) -> None:
         """Parent and child, as a power cut would."""
         for process in processes:
@@ -142,7 +150,7 @@ class Site:
             self._forget(process)
 
     def until_gone(self, process: Process) -> None:
-        """Wait for a worker that was asked to stop."""
+        """Wait for a process that ends by itself, or was asked to."""
         self.until(lambda: self.nursery.look(process), f"{process.name} to end")
         self._forget(process)
 

@@ -20,7 +20,8 @@ PICTURE = encode(Pictures.new("RGB", (8, 8), "red"))
 
 
 def store(held: services.Claim, image: Image) -> bool:
-    return services.store_painting(held, image, PICTURE, provenance={"seed": 1}, at=NOON)
+    written = services.write_painting(image, PICTURE, provenance={"seed": 1})
+    return services.store_paintings(held, [written], at=NOON) == 1
 
 
 def at_once(n: int, act: Callable[[int], object]) -> list[object]:
