@@ -15,7 +15,9 @@ from django.utils import timezone
 
 from evalsite.studies import queries, services
 from evalsite.studies.admin import lock_for_editing
+from evalsite.studies.locks import StudyNotDraft
 from evalsite.studies.models import Criterion, Entry, Study, System
+from evalsite.studies.painting import stop_wanting
 from evalsite.studies.queries import Preparation
 from evalsite.voting.services import (
     NotPrepared,
@@ -152,8 +154,8 @@ class StudyAdmin(StudyModelAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Study) -> None:
         try:
-            services.delete_draft(obj)
-        except services.StudyNotDraft as error:
+            services.delete_draft(obj, at=timezone.now())
+        except StudyNotDraft as error:
             raise PermissionDenied(str(error)) from error
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Study]) -> None:
@@ -176,6 +178,7 @@ class StudyAdmin(StudyModelAdmin):
             lock_for_editing(obj)
             entries = Entry.objects.filter(prompt__study=obj)
             if "seed" in form.changed_data:
+                stop_wanting(obj.systems.all(), at=timezone.now())
                 services.remove_entries(entries)
             if DISPLAY_FIELDS & set(form.changed_data):
                 services.forget_display_files(entries)
@@ -189,7 +192,7 @@ class StudyAdmin(StudyModelAdmin):
     def images(self, study: Study) -> str:
         if not study.pk:
             return "-"
-        preparation = queries.preparation(study)
+        preparation = queries.preparation(study, at=timezone.now())
         rows = [
             f"{s.label}: {s.ready} of {s.wanted} ready, {s.failed} failed, {s.displayed} shown"
             for s in preparation.systems
@@ -266,7 +269,7 @@ def _do(act: str, study: Study) -> tuple[int, str]:
         {"open": open_study, "pause": pause_study, "close": close_study}[act](study=study, at=at)
     except NotPrepared:
         return messages.ERROR, f"Not prepared: {'; '.join(queries.obstacles(study))}."
-    except (StudyNotOpen, services.StudyNotDraft, services.CannotPrepare) as error:
+    except (StudyNotOpen, StudyNotDraft, services.CannotPrepare) as error:
         return messages.ERROR, str(error)
     return messages.SUCCESS, f"Study {study.slug} is {study.state.lower()}."
 

@@ -15,7 +15,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from evalsite.studies import display, queries
-from evalsite.studies.defects import drop_defects, find_defects
+from evalsite.studies.defects import find_defects
+from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import (
     Comparison,
     Criterion,
@@ -24,6 +25,7 @@ from evalsite.studies.models import (
     Study,
     System,
 )
+from evalsite.studies.painting import bring_back, stop_wanting
 from evalsite.studies.queries import design_of, seed_of
 from evalsite.studies.resolve import Resolved, answers, lacking, planned_pairs, resolve
 from evalsite.studies.spec import StudySpec
@@ -43,16 +45,6 @@ ROWS = 500  # written by one statement
 
 
 # From a file to rows
-
-
-class StudyNotDraft(Exception):
-    """An opened study refuses any change of its design."""
-
-    def __init__(self, study: Study) -> None:
-        super().__init__(
-            f"study {study.slug} is {study.state.lower()}: its design stands since it was "
-            "opened. Apply the file under another slug for a new study."
-        )
 
 
 class DraftEdited(Exception):
@@ -86,7 +78,8 @@ def apply_spec(
 
     Applying what is already there changes nothing, in whatever state the study is. A draft
     that was edited elsewhere is only overwritten with `replace`; an opened study never.
-    Images belong to their recipes, so nothing that was painted is lost.
+    Images belong to their recipes, so nothing that was painted is lost; what is still to be
+    painted for the draft alone is cancelled until it is prepared again.
     """
     resolved = resolve(spec, checkpoint_dirs=settings.CHECKPOINT_DIRS)
     if resolved.problems:
@@ -94,13 +87,16 @@ def apply_spec(
     design = _design_from(resolved, simulated)
     slug = slug or spec.study_slug
     with transaction.atomic():
-        study = Study.objects.select_for_update().filter(slug=slug).first()
+        study = Study.objects.filter(slug=slug).first()
+        if study is not None and study.state == Study.State.DRAFT:
+            study = lock_draft(study)
         if study is None:
             study = Study(slug=slug, owner=owner, created_at=at)
         elif digest_of(design_of(study)) == digest_of(design):
             return study
         else:
             _check_may_replace(study, replace)
+            stop_wanting(study.systems.all(), at=at)
             _remove_rows(study)
         _write_rows(study, design)
     return study
@@ -221,31 +217,24 @@ class CannotPrepare(Exception):
 def prepare(study: Study, *, retry: bool = False, at: datetime) -> queries.Preparation:
     """Lay entries and comparisons of a draft and ask for every image that is not there yet.
 
-    Running it again brings the rows to the design as it now stands and asks for nothing twice.
-    With `retry`, images that failed are asked for again, and their prompts come back.
+    Running it again brings the rows to the design as it now stands and asks for nothing twice;
+    what was cancelled is asked for again. With `retry`, so is what failed, and its prompts come
+    back.
     """
     imported = _import(study, at)
     with transaction.atomic():
         draft = lock_draft(study)
+        draft.systems.update(painting_cancelled_at=None)
         entries = _wanted_entries(draft, imported, at)
         _lay_entries(draft, entries)
         _lay_comparisons(draft)
         if retry:
             retry_failed(Image.objects.filter(entries__prompt__study=draft), at=at)
-        _bring_back(draft)
-        drop_defects(draft, at=at)
+        bring_back(draft, at=at)
         problems = queries.too_small(draft)
         if problems:
             raise CannotPrepare(problems)
-    return queries.preparation(study)
-
-
-def lock_draft(study: Study) -> Study:
-    """The study's row, locked and still a draft; else StudyNotDraft."""
-    locked = Study.objects.select_for_update().get(pk=study.pk)
-    if locked.state != Study.State.DRAFT:
-        raise StudyNotDraft(locked)
-    return locked
+    return queries.preparation(study, at=at)
 
 
 def _import(study: Study, at: datetime) -> dict[int, dict[str, ImportedImage]]:
@@ -380,23 +369,15 @@ def _lay_comparisons(study: Study) -> None:
     Comparison.objects.bulk_create(new, batch_size=ROWS)
 
 
-def _bring_back(study: Study) -> None:
-    """What left for a failed image returns once its images are there or asked for again.
-
-    So does what left for a defect: the rules may be others now, and are applied next.
-    """
-    back = {"removed_at": None, "removed_reason": ""}
-    for rows in (queries.recovered_prompts(study), queries.recovered_comparisons(study)):
-        rows.update(**back)
-
-
 @transaction.atomic
-def delete_draft(study: Study) -> None:
+def delete_draft(study: Study, *, at: datetime) -> None:
     """Take a draft away with all that was laid for it. Painted images stay: others may use them.
 
-    Raises StudyNotDraft: what raters may have seen is never deleted.
+    What is still to be painted for it alone is cancelled. Raises StudyNotDraft: what raters may
+    have seen is never deleted.
     """
     locked = lock_draft(study)
+    stop_wanting(locked.systems.all(), at=at)
     remove_entries(Entry.objects.filter(prompt__study=locked))
     for rows in (locked.prompts, locked.systems, locked.criteria):
         rows.all().delete()
