@@ -36,17 +36,17 @@ def notes_of(system: SystemProgress) -> list[str]:
     """What else there is to say of a system, beside how many images are ready."""
     notes = [f"{system.failed:,} failed"] if system.failed else []
     if system.cancelled_at:
-        notes.append(f"cancelled, {system.unasked:,} not asked for")
-        if system.pending:
-            notes.append(f"{system.pending:,} painted all the same, for another study")
-    elif system.unasked:
-        notes.append(f"{system.unasked:,} not asked for yet")
+        notes.append("cancelled")
+    if system.unasked:
+        notes.append(f"{system.unasked:,} not asked for{'' if system.cancelled_at else ' yet'}")
+    if system.cancelled_at and system.pending:
+        notes.append(f"{system.pending:,} painted all the same, for another study")
+    elif system.claimed:
+        notes.append(f"{system.claimed:,} being painted")
     if system.time_left is not None and system.rate is not None:
         notes += [pace_words(system.rate), f"{time_words(system.time_left)} left"]
     elif system.pending:
-        notes.append(
-            "being painted, pace not known yet" if system.claimed else "waits for a worker"
-        )
+        notes.append("pace not known yet" if system.claimed else "waits for a worker")
     return notes
 
 
@@ -63,7 +63,18 @@ def cancelled_words(gone: Cancelled) -> str:
     """What came of cancelling."""
     if not gone.n_images and not gone.n_shared:
         return "No image was to be painted: nothing is cancelled."
-    words = f"Cancelled: {gone.n_images:,} images are painted no more."
+    words = f"Cancelled: {_images(gone.n_images)}."
     if gone.n_shared:
-        words += f" {gone.n_shared:,} more are painted all the same: another study wants them too."
+        words += f" Painted all the same, for another study: {_images(gone.n_shared)}."
     return words
+
+
+def retried_words(n_asked: int) -> str:
+    """What came of retrying."""
+    if n_asked:
+        return f"Asked for again: {_images(n_asked)}."
+    return "No image was asked for again. What is imported is taken again by preparing."
+
+
+def _images(n: int) -> str:
+    return f"{n:,} image{'' if n == 1 else 's'}"

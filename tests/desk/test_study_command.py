@@ -258,7 +258,7 @@ def test_cancel_says_what_is_painted_no_more_and_retry_asks_again(tmp_path):
     said = run("status", "small")
     assert "cancelled, 3 not asked for" in said
     assert said.count("waits for a worker") == 1
-    assert "Cancelled: 3 images are painted no more." in (said := run("cancel", "small"))
+    assert "Cancelled: 3 images." in (said := run("cancel", "small"))
     assert "study retry small\n" in said
     assert "nothing is cancelled" in run("cancel", "small")
     assert set(Image.objects.values_list("status", flat=True)) == {"CANCELLED"}
@@ -275,8 +275,8 @@ def test_cancel_says_what_another_study_still_has_painted(tmp_path):
     run("apply", study_file(tmp_path, "other.toml", systems=systems))
     run("prepare", "other", "--anyway", "--no-wait")
     said = run("cancel", "small")
-    assert "3 images are painted no more. 3 more are painted all the same: another study" in said
-    assert "cancelled, 0 not asked for, 3 painted all the same" in run("status", "small")
+    assert "Cancelled: 3 images. Painted all the same, for another study: 3 images." in said
+    assert "cancelled, 3 painted all the same" in run("status", "small")
 
 
 @pytest.mark.parametrize("act", ["retry", "cancel"])
