@@ -1,6 +1,6 @@
 """How far the painting of a study is, how fast it goes, and why images failed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from generation.models import Image
 WINDOW = timedelta(minutes=10)  # what was painted before says nothing about now
 PAUSE = timedelta(minutes=1)  # without an image, and nobody knows whether one will come
 PERIODS = 5  # such a pause is longer than so many batches take
-N_ERRORS = 500  # different texts that are read
+N_ERRORS = 5000  # different texts that are read
 ERROR_LENGTH = 300  # characters of either end that are read
 
 READY, FAILED = Image.Status.READY, Image.Status.FAILED
@@ -70,7 +70,7 @@ def progress(study: Study, *, at: datetime) -> tuple[SystemProgress, ...]:
     counts = _counts(study)
     rates = _rates([row for row in counts if row["asked_at"]], at=at)
     n_failed = {row["pk"]: row["failed"] for row in counts}
-    failures = _failures(study, n_failed) if any(n_failed.values()) else {}
+    failures = _failures({pk: n for pk, n in n_failed.items() if n})
     return tuple(
         SystemProgress(
             key=row["key"],
@@ -114,7 +114,7 @@ def _counts(study: Study) -> list[dict[str, Any]]:
 # How fast.
 
 
-def _rates(pending: Iterable[Mapping[str, Any]], *, at: datetime) -> dict[int, float]:
+def _rates(pending: Collection[Mapping[str, Any]], *, at: datetime) -> dict[int, float]:
     """Images a second by system, where that is known. Two queries at most.
 
     Counted are images that came in the last minutes, and since the oldest of those still pending
@@ -126,7 +126,12 @@ def _rates(pending: Iterable[Mapping[str, Any]], *, at: datetime) -> dict[int, f
         recent |= Q(system=row["pk"], image__finished_at__gte=since)
     if not recent:
         return {}
-    painted = Entry.objects.filter(recent, image__status=READY, image__finished_at__lte=at)
+    painted = Entry.objects.filter(
+        recent,
+        system__in=[row["pk"] for row in pending],
+        image__status=READY,
+        image__finished_at__lte=at,
+    )
     rows = painted.values("system_id").annotate(
         n=Count("pk"), first=Min("image__finished_at"), last=Max("image__finished_at")
     )
@@ -146,7 +151,7 @@ def _first_batches(firsts: Mapping[int, datetime]) -> dict[int, int]:
     for system_id, first in firsts.items():
         earliest |= Q(system=system_id, image__finished_at=first)
     if earliest:
-        rows = Entry.objects.filter(earliest, image__status=READY)
+        rows = Entry.objects.filter(earliest, system__in=list(firsts), image__status=READY)
         for system_id, size in rows.values_list("system_id", "image__provenance__batch_size"):
             found[system_id] = max(found[system_id], int(size or 1))
     return found
@@ -169,13 +174,15 @@ def _rate(n: int, n_first: int, first: datetime, last: datetime, *, at: datetime
 # Why images failed.
 
 
-def _failures(study: Study, n_failed: Mapping[int, int]) -> dict[int, list[Failure]]:
-    """By system, errors that differ in numbers and identifiers alone as one. Two queries.
+def _failures(n_failed: Mapping[int, int]) -> dict[int, list[Failure]]:
+    """By system, errors that differ in numbers and identifiers alone as one. Two queries, or none.
 
     Of very many different errors the most frequent are read; the others are counted.
     """
+    if not n_failed:
+        return {}
     rows = (
-        Entry.objects.filter(prompt__study=study, image__status=FAILED)
+        Entry.objects.filter(system__in=list(n_failed), image__status=FAILED)
         .values("system_id")
         .annotate(
             head=Left("image__error", ERROR_LENGTH),
@@ -197,7 +204,6 @@ def _failures(study: Study, n_failed: Mapping[int, int]) -> dict[int, list[Failu
             [_failure(kind, same, prompts) for kind, same in groups.get(system_id, {}).items()], n
         )
         for system_id, n in n_failed.items()
-        if n
     }
 
 
@@ -212,5 +218,5 @@ def _with_rest(failures: list[Failure], n_failed: int) -> list[Failure]:
     ordered = sorted(failures, key=lambda failure: -failure.n)
     n_rest = n_failed - sum(failure.n for failure in failures)
     if n_rest > 0:
-        ordered.append(Failure("other reasons, too many to list", n_rest, None, ""))
+        ordered.append(Failure("further failures, too many to read", n_rest, None, ""))
     return ordered

@@ -195,7 +195,7 @@ def test_of_very_many_different_errors_the_rest_is_counted(monkeypatch):
     assert [(one.words, one.n) for one in failures] == [
         ("alpha", 2),
         ("beta", 1),
-        ("other reasons, too many to list", 2),
+        ("further failures, too many to read", 2),
     ]
 
 
