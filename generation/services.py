@@ -116,9 +116,16 @@ def withdraw(images: QuerySet[Image]) -> int:
     Which of them nobody else wants is the caller's to know. A claim on them is lost with its
     token, so that what its worker paints of them is not stored. READY and FAILED ones stay.
     """
-    return images.filter(status__in=PENDING).update(
-        status=Image.Status.CANCELLED, claim_token="", lease_expires_at=None
-    )
+    with transaction.atomic():
+        # Locked by number, as workers take them: or one of two waits for the other in a circle.
+        rows = images.filter(status__in=PENDING).select_for_update(of=("self",)).order_by("pk")
+        ids = list(rows.values_list("pk", flat=True))
+        return sum(
+            Image.objects.filter(pk__in=chunk, status__in=PENDING).update(
+                status=Image.Status.CANCELLED, claim_token="", lease_expires_at=None
+            )
+            for chunk in _cut(ids, ROWS)
+        )
 
 
 def preflight(recipe: Recipe) -> list[str]:

@@ -1,5 +1,6 @@
 """Cancelling a draft's painting, and asking again: studies share images, and none may lose one."""
 
+import random
 import threading
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from evalsite.studies.models import Entry, Study, System
 from evalsite.studies.painting import NoSuchSystem
 from evalsite.studies.spec import load_spec
 from generation.models import Image
-from generation.services import claim_images, store_failure
+from generation.services import PENDING, claim_images, release, renew, store_failure
 from tests import world
 from tests.studies.files import draft, painted, study_file
 from tests.world import HOUR, MINUTE, NOON
@@ -165,26 +166,14 @@ def spec_of(folder, systems, **changes):
     return load_spec(study_file(folder, systems=systems, **changes))
 
 
-# Two at once.
+# Several at once.
 
 
-def together(holding: Callable[[], object], waiting: Callable[[], object]) -> None:
-    """The second begins once the first has done all its work and has not committed yet."""
-    worked = threading.Event()
+def at_once(*acts: Callable[[], object]) -> None:
+    """Each in a thread of its own; none may raise."""
     errors: list[BaseException] = []
 
-    def hold() -> None:
-        with transaction.atomic():
-            holding()
-            worked.set()
-            go_on.wait(0.5)
-
-    def wait() -> None:
-        worked.wait(5)
-        waiting()
-        go_on.set()
-
-    def run(act: Callable[[], None]) -> None:
+    def run(act: Callable[[], object]) -> None:
         try:
             act()
         except BaseException as error:
@@ -192,13 +181,30 @@ def together(holding: Callable[[], object], waiting: Callable[[], object]) -> No
         finally:
             connection.close()
 
-    go_on = threading.Event()
-    threads = [threading.Thread(target=run, args=(act,)) for act in (hold, wait)]
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def together(holding: Callable[[], object], waiting: Callable[[], object]) -> None:
+    """The second begins once the first has done all its work and has not committed yet."""
+    worked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            holding()
+            worked.set()
+            go_on.wait(0.3)
+
+    def wait() -> None:
+        worked.wait(5)
+        waiting()
+        go_on.set()
+
+    at_once(hold, wait)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -221,3 +227,31 @@ def test_two_drafts_that_cancel_at_once_leave_nothing_to_paint():
         lambda: painting.cancel(mine, at=NOON), lambda: painting.cancel(theirs, at=NOON + HOUR)
     )
     assert {*Image.objects.values_list("status", flat=True)} == {"CANCELLED"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whatever_happens_at_once_what_is_pending_is_what_drafts_want():
+    mine = asked(*(f"prompt {n}" for n in range(12)))
+    theirs = asked(*(f"prompt {n}" for n in range(6, 18)))
+    ids = list(Image.objects.order_by("pk").values_list("pk", flat=True))
+
+    def change(study: Study) -> None:
+        chance = random.Random(study.pk)
+        for _ in range(8):
+            act = chance.choice([painting.cancel, painting.cancel, painting.retry])
+            act(study, system=chance.choice(["", "system-0", "system-1"]), at=NOON)
+        services.prepare(study, at=NOON)
+        painting.cancel(study, system=f"system-{study.pk % 2}", at=NOON)
+
+    def work(name: str) -> None:
+        for _ in range(15):
+            claim = claim_images(ids, task_id=name, at=NOON)
+            renew(claim, claim.images[:4], lease=MINUTE, at=NOON)
+            release(claim, claim.images[:4])
+
+    at_once(lambda: change(mine), lambda: change(theirs), lambda: work("one"), lambda: work("two"))
+    entries = Entry.objects.filter(system__painting_cancelled_at=None)
+    wanted = set(entries.values_list("image_id", flat=True))
+    pending = set(Image.objects.filter(status__in=PENDING).values_list("pk", flat=True))
+    assert pending == wanted
+    assert 0 < len(wanted) < len(ids)
