@@ -45,7 +45,7 @@ def notes_of(system: SystemProgress) -> list[str]:
         notes.append(f"{system.claimed:,} being painted")
     if system.time_left is not None and system.rate is not None:
         notes += [pace_words(system.rate), f"{time_words(system.time_left)} left"]
-    elif system.pending:
+    elif system.pending and not system.cancelled_at:
         notes.append("pace not known yet" if system.claimed else "waits for a worker")
     return notes
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from evalsite.desk.wording import failure_words, notes_of
@@ -87,7 +87,7 @@ def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]])
 def show_preparation(console: Console, slug: str, preparation: Preparation) -> None:
     """How far each system's images are, and what stands in the way of opening."""
     bar = ["bar"] if console.is_terminal else []
-    table = _table("system", *[""] * len(bar), ">images", ">failed", ">shown", "")
+    table = _table("system", *[""] * len(bar), ">images", ">failed", ">shown")
     for system in preparation.systems:
         table.add_row(
             system.label,
@@ -95,9 +95,9 @@ def show_preparation(console: Console, slug: str, preparation: Preparation) -> N
             f"{system.ready:,} of {system.wanted:,}",
             Text(f"{system.failed:,}", "red" if system.failed else "dim"),
             f"{system.displayed:,}",
-            Text(", ".join(notes_of(system)[bool(system.failed) :]), "dim"),
         )
     _print_table(console, table)
+    show_notes(console, preparation.systems)
     show_failures(console, slug, preparation.systems)
     show_defects(console, preparation)
     if preparation.n_prompts_removed:
@@ -106,6 +106,17 @@ def show_preparation(console: Console, slug: str, preparation: Preparation) -> N
             "study, for all systems.\n",
             highlight=False,
         )
+
+
+def show_notes(console: Console, systems: Sequence[SystemProgress]) -> None:
+    """A line for each system of which there is more to say than the table does."""
+    notes = [(system.label, notes_of(system)[bool(system.failed) :]) for system in systems]
+    for label, texts in notes:
+        if texts:
+            line = Text.assemble(f"  {label}: ", (", ".join(texts), "dim"))
+            console.print(line, highlight=False, soft_wrap=True)
+    if any(texts for _, texts in notes):
+        console.print()
 
 
 def _bar(system: SystemProgress) -> ProgressBar:
@@ -175,10 +186,10 @@ class PaintingPage:
         self.next_line = now
         self.last_counts: Sequence[tuple[int, int]] = ()
         self.progress = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=32, complete_style="green", finished_style="green"),
+            TextColumn("  {task.description}", table_column=Column()),  # wraps
+            BarColumn(bar_width=24, complete_style="green", finished_style="green"),
             TextColumn("{task.completed:>5.0f} of {task.total:.0f}"),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("[dim]{task.fields[note]}", table_column=Column()),
             console=console,
             auto_refresh=False,
             transient=True,
