@@ -161,7 +161,7 @@ class StudyAdmin(StudyModelAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Study) -> None:
         try:
-            services.delete_draft(obj, at=timezone.now())
+            services.delete_draft(obj)
         except StudyNotDraft as error:
             raise PermissionDenied(str(error)) from error
 
@@ -185,7 +185,6 @@ class StudyAdmin(StudyModelAdmin):
             lock_for_editing(obj)
             entries = Entry.objects.filter(prompt__study=obj)
             if "seed" in form.changed_data:
-                painting.stop_wanting(obj.systems.all(), at=timezone.now())
                 services.remove_entries(entries)
             if DISPLAY_FIELDS & set(form.changed_data):
                 services.forget_display_files(entries)

@@ -42,18 +42,13 @@ def cancel(study: Study, *, system: str = "", at: datetime) -> Cancelled:
     for everything again, `retry` for one system or for all. Raises StudyNotDraft: opening needs
     every file that raters see, so an opened study waits for nothing. Raises NoSuchSystem.
     """
-    draft = lock_draft(study)
-    return stop_wanting(_systems(draft, system), at=at)
-
-
-def stop_wanting(systems: QuerySet[System], *, at: datetime) -> Cancelled:
-    """`cancel` for systems of a draft that is locked."""
+    systems = _systems(lock_draft(study), system)
     entries = Entry.objects.filter(system=OuterRef("pk"), image__status__in=PENDING)
     ids = list(systems.filter(Exists(entries)).values_list("pk", flat=True))
     System.objects.filter(pk__in=ids).update(painting_cancelled_at=at)
-    n_images = withdraw(queries.unwanted_images(ids))
-    n_shared = queries.images_of(ids).filter(status__in=PENDING).count()
-    return Cancelled(n_images, n_shared)
+    images = queries.images_of(ids)
+    n_images = withdraw(queries.unwanted(images))
+    return Cancelled(n_images, n_shared=images.filter(status__in=PENDING).count())
 
 
 @transaction.atomic

@@ -209,14 +209,14 @@ def images_of(system_ids: Collection[int]) -> QuerySet[Image]:
     )
 
 
-def unwanted_images(system_ids: Collection[int]) -> QuerySet[Image]:
-    """Those of the images of these systems that no draft wants to have painted."""
+def unwanted(images: QuerySet[Image]) -> QuerySet[Image]:
+    """Those of some images that no draft wants to have painted."""
     wanting = Entry.objects.filter(
         image=OuterRef("pk"),
         system__painting_cancelled_at=None,
         system__study__state=Study.State.DRAFT,
     )
-    return images_of(system_ids).filter(~Exists(wanting))
+    return images.filter(~Exists(wanting))
 
 
 def is_being_painted(study: Study) -> bool:

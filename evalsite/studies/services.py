@@ -25,7 +25,7 @@ from evalsite.studies.models import (
     Study,
     System,
 )
-from evalsite.studies.painting import bring_back, stop_wanting
+from evalsite.studies.painting import bring_back
 from evalsite.studies.queries import design_of, seed_of
 from evalsite.studies.resolve import Resolved, answers, lacking, planned_pairs, resolve
 from evalsite.studies.spec import StudySpec
@@ -33,11 +33,14 @@ from evalsite.studies.spec_problems import flat_sources
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.models import Image
 from generation.services import (
+    PENDING,
     ImportRefusedError,
     Want,
+    ask_again,
     import_images,
     request_images,
     retry_failed,
+    withdraw,
 )
 from generation.spec import Recipe
 
@@ -96,7 +99,6 @@ def apply_spec(
             return study
         else:
             _check_may_replace(study, replace)
-            stop_wanting(study.systems.all(), at=at)
             _remove_rows(study)
         _write_rows(study, design)
     return study
@@ -228,8 +230,10 @@ def prepare(study: Study, *, retry: bool = False, at: datetime) -> queries.Prepa
         entries = _wanted_entries(draft, imported, at)
         _lay_entries(draft, entries)
         _lay_comparisons(draft)
+        images = queries.images_of(draft.systems.values_list("pk", flat=True))
+        ask_again(images, at=at)  # of a system, what had been another's
         if retry:
-            retry_failed(Image.objects.filter(entries__prompt__study=draft), at=at)
+            retry_failed(images, at=at)
         bring_back(draft, at=at)
         problems = queries.too_small(draft)
         if problems:
@@ -370,14 +374,12 @@ def _lay_comparisons(study: Study) -> None:
 
 
 @transaction.atomic
-def delete_draft(study: Study, *, at: datetime) -> None:
+def delete_draft(study: Study) -> None:
     """Take a draft away with all that was laid for it. Painted images stay: others may use them.
 
-    What is still to be painted for it alone is cancelled. Raises StudyNotDraft: what raters may
-    have seen is never deleted.
+    Raises StudyNotDraft: what raters may have seen is never deleted.
     """
     locked = lock_draft(study)
-    stop_wanting(locked.systems.all(), at=at)
     remove_entries(Entry.objects.filter(prompt__study=locked))
     for rows in (locked.prompts, locked.systems, locked.criteria):
         rows.all().delete()
@@ -385,13 +387,21 @@ def delete_draft(study: Study, *, at: datetime) -> None:
 
 
 def remove_entries(entries: QuerySet[Entry]) -> None:
-    """Take entries of a draft out, with their comparisons and display files."""
+    """Take entries of a locked draft out, with their comparisons and display files.
+
+    Painted images stay; what is still to be painted for these entries alone is cancelled.
+    """
     ids = list(entries.values_list("pk", flat=True))
+    pending = entries.filter(image__status__in=PENDING).order_by("image_id")
+    image_ids = list(pending.values_list("image_id", flat=True))
     for i in range(0, len(ids), ROWS):
         chunk = ids[i : i + ROWS]
         Comparison.objects.filter(Q(first__in=chunk) | Q(second__in=chunk)).delete()
         forget_display_files(Entry.objects.filter(pk__in=chunk))
         Entry.objects.filter(pk__in=chunk).delete()
+    for i in range(0, len(image_ids), ROWS):
+        images = Image.objects.filter(pk__in=image_ids[i : i + ROWS])
+        withdraw(queries.unwanted(images))
 
 
 def forget_display_files(entries: QuerySet[Entry]) -> None:

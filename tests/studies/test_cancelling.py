@@ -158,12 +158,31 @@ def test_a_deleted_or_replaced_draft_has_nothing_painted_any_more(tmp_path):
     assert {*Image.objects.values_list("status", flat=True)} == {"CANCELLED"}
     services.prepare(Study.objects.get(), at=NOON)
     assert {*Image.objects.values_list("status", flat=True)} == {"QUEUED"}
-    services.delete_draft(Study.objects.get(), at=NOON)
+    services.delete_draft(Study.objects.get())
     assert {*Image.objects.values_list("status", flat=True)} == {"CANCELLED"}
 
 
 def spec_of(folder, systems, **changes):
     return load_spec(study_file(folder, systems=systems, **changes))
+
+
+def test_two_systems_that_change_places_lose_no_image():
+    study = asked()
+    first, second = study.systems.all()
+    first.recipe, second.recipe = second.recipe, first.recipe
+    for system in (first, second):
+        system.save()
+    services.prepare(study, at=LATER)
+    assert states(study) == "QQQQ"
+    assert Image.objects.count() == 4
+
+
+def test_what_a_draft_no_longer_has_is_painted_no_more():
+    study = asked()
+    System.objects.filter(key="system-1").update(recipe=world.recipe(7).as_json())
+    services.prepare(study, at=LATER)
+    assert states(study) == "QQQQ"
+    assert Image.objects.filter(status="CANCELLED", recipe=world.recipe(1).as_json()).count() == 2
 
 
 # Several at once.
