@@ -8,7 +8,7 @@ from evalsite.studies.progress import Failure, SystemProgress
 PROMPT_LENGTH = 60
 
 
-def pace_words(rate: float) -> str:
+def rate_words(rate: float) -> str:
     """So many images a second, or in the shortest time in which one comes."""
     for seconds, unit in ((1, "second"), (60, "minute"), (3600, "hour")):
         n = rate * seconds
@@ -44,9 +44,9 @@ def notes_of(system: SystemProgress) -> list[str]:
     elif system.claimed:
         notes.append(f"{system.claimed:,} being painted")
     if system.time_left is not None and system.rate is not None:
-        notes += [pace_words(system.rate), f"{time_words(system.time_left)} left"]
+        notes += [rate_words(system.rate), f"{time_words(system.time_left)} left"]
     elif system.pending and not system.cancelled_at:
-        notes.append("pace not known yet" if system.claimed else "waits for a worker")
+        notes.append("time left not known yet" if system.claimed else "waits for a worker")
     return notes
 
 

@@ -1,5 +1,6 @@
 """How far the painting of a study is, how fast it goes, and why images failed."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -60,7 +61,7 @@ class SystemProgress:
 
     @property
     def time_left(self) -> timedelta | None:
-        """At the pace of the last minutes. None where that is not known, or nothing is pending."""
+        """At the rate of the last minutes. None where that is not known, or nothing is pending."""
         return timedelta(seconds=self.pending / self.rate) if self.rate and self.pending else None
 
 
@@ -145,16 +146,21 @@ def _rates(pending: Collection[Mapping[str, Any]], *, at: datetime) -> dict[int,
 
 
 def _first_batches(firsts: Mapping[int, datetime]) -> dict[int, int]:
-    """How many images were painted together with the first of each system; one query."""
-    found = dict.fromkeys(firsts, 1)
+    """How many images were painted together with the first of each system; one query.
+
+    Several batches that were stored together count as one.
+    """
+    sizes = dict.fromkeys(firsts, 1)
+    n_together: Counter[int] = Counter()
     earliest = Q()
     for system_id, first in firsts.items():
         earliest |= Q(system=system_id, image__finished_at=first)
     if earliest:
         rows = Entry.objects.filter(earliest, system__in=list(firsts), image__status=READY)
         for system_id, size in rows.values_list("system_id", "image__provenance__batch_size"):
-            found[system_id] = max(found[system_id], int(size or 1))
-    return found
+            sizes[system_id] = max(sizes[system_id], int(size or 1))
+            n_together[system_id] += 1
+    return {pk: max(size, n_together[pk]) for pk, size in sizes.items()}
 
 
 def _rate(n: int, n_first: int, first: datetime, last: datetime, *, at: datetime) -> float | None:

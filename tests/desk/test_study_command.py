@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from evalsite.desk.management.commands import study as study_command
-from evalsite.desk.wording import pace_words, time_words
+from evalsite.desk.wording import rate_words, time_words
 from evalsite.studies.models import Study
 from generation.models import Image
 from tests import world
@@ -307,7 +307,7 @@ def test_failures_are_told_by_reason_with_an_example_and_what_to_do(tmp_path):
     assert "Ready. Next: study open small" in run("prepare", "small", "--anyway")
 
 
-def test_a_log_gets_a_line_for_each_system_with_its_pace(tmp_path, monkeypatch):
+def test_a_log_gets_a_line_for_each_system_with_its_rate(tmp_path, monkeypatch):
     study = asked(tmp_path)
     now = timezone.now()
     for n in range(2):
@@ -338,8 +338,8 @@ def test_a_log_gets_a_line_for_each_system_with_its_pace(tmp_path, monkeypatch):
         (1 / 7200, "0.5 images an hour"),
     ],
 )
-def test_a_pace_is_told_in_a_unit_in_which_something_comes(rate, words):
-    assert pace_words(rate) == words
+def test_a_rate_is_told_in_a_unit_in_which_something_comes(rate, words):
+    assert rate_words(rate) == words
 
 
 @pytest.mark.parametrize(

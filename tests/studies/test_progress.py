@@ -1,4 +1,4 @@
-"""How far painting is: counts, a pace that says nothing it does not know, and reasons."""
+"""How far painting is: counts, a rate that says nothing it does not know, and reasons."""
 
 from datetime import datetime, timedelta
 
@@ -77,7 +77,7 @@ def test_before_it_is_prepared_a_study_has_asked_for_nothing():
 # How fast.
 
 
-def test_the_pace_is_that_of_the_last_minutes_and_says_when_it_will_be_done():
+def test_the_rate_is_that_of_the_last_minutes_and_says_when_it_will_be_done():
     study = asked(40)
     for number in range(6):  # four every ten seconds
         come(study, 4, NOON + MINUTE + 10 * number * SECOND, batch=4)
@@ -95,12 +95,19 @@ def test_one_batch_does_not_say_how_long_one_takes(n_batches):
     assert (one.rate, one.time_left) == (None, None)
 
 
-def test_the_pace_falls_while_nothing_comes_and_is_soon_not_known():
+def test_batches_that_were_stored_together_say_no_more_than_one():
+    study = asked(40)
+    come(study, 16, NOON + MINUTE, batch=4)
+    come(study, 16, NOON + 2 * MINUTE, batch=4)
+    assert first_of(study, at=NOON + 2 * MINUTE).rate == pytest.approx(16 / 60)
+
+
+def test_the_rate_falls_while_nothing_comes_and_is_soon_not_known():
     study = asked(40)
     for number in range(5):
         come(study, 1, NOON + number * SECOND)
-    paces = [first_of(study, at=NOON + n * SECOND).rate for n in (4, 8, 60)]
-    assert paces == [pytest.approx(1.0), pytest.approx(0.5), pytest.approx(4 / 60)]
+    rates = [first_of(study, at=NOON + n * SECOND).rate for n in (4, 8, 60)]
+    assert rates == [pytest.approx(1.0), pytest.approx(0.5), pytest.approx(4 / 60)]
     assert first_of(study, at=NOON + 65 * SECOND).rate is None
 
 
@@ -130,7 +137,7 @@ def test_images_that_were_there_before_do_not_count_as_painted_now():
     assert (one.ready, one.pending, one.rate) == (30, 10, None)
 
 
-def test_imported_images_have_no_pace(tmp_path):
+def test_imported_images_have_no_rate(tmp_path):
     study = draft(tmp_path, systems=[imported("alpha"), painted("beta")])
     services.prepare(study, at=NOON)
     alpha, beta = progress(study, at=NOON + SECOND)
