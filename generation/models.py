@@ -17,7 +17,8 @@ class Image(models.Model):
     """A picture that somebody wants painted. This row is the queue; a message is only a nudge.
 
     QUEUED waits, CLAIMED is being painted by the holder of `claim_token` until
-    `lease_expires_at`, READY has its file, FAILED has its reason.
+    `lease_expires_at`, READY has its file, FAILED has its reason, CANCELLED is wanted by nobody
+    any more: it waits for nothing until somebody asks for it again.
     """
 
     class Status(models.TextChoices):
@@ -25,6 +26,7 @@ class Image(models.Model):
         CLAIMED = "CLAIMED"
         READY = "READY"
         FAILED = "FAILED"
+        CANCELLED = "CANCELLED"
 
     digest = models.CharField(max_length=64, unique=True, editable=False)
     recipe_digest = models.CharField(max_length=64, editable=False)
@@ -32,7 +34,7 @@ class Image(models.Model):
     prompt = models.TextField(editable=False)
     seed = models.BigIntegerField(editable=False)
 
-    status = models.CharField(max_length=8, choices=Status, default=Status.QUEUED)
+    status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
     requested_at = models.DateTimeField()
     nudged_at = models.DateTimeField(null=True, blank=True)
     claim_token = models.CharField(max_length=80, blank=True)

@@ -33,6 +33,7 @@ CHUNK = 64  # images a message: one recipe, loaded once; room for two of the lar
 MAX_ATTEMPTS = 3
 MIN_LEASE = timedelta(minutes=1)
 ROWS = 500  # a statement
+PENDING = (Image.Status.QUEUED, Image.Status.CLAIMED)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Want:
 def request_images(wants: Iterable[Want], *, at: datetime) -> dict[str, int]:
     """Ask for images: digest -> id. Those already asked for, by whichever study, are shared.
 
-    Workers are told once the rows are committed. A FAILED image stays so: see `retry_failed`.
+    Workers are told once the rows are committed. A CANCELLED image is wanted again; a FAILED one
+    stays so: see `retry_failed`.
     """
     wanted = {want.digest: want for want in wants}
     for want in wanted.values():
@@ -73,6 +75,7 @@ def request_images(wants: Iterable[Want], *, at: datetime) -> dict[str, int]:
     ids = {**known, **_ids_of(row.digest for row in rows)}
     new = [ids[row.digest] for row in rows]
     transaction.on_commit(partial(_nudge_now_or_later, new, at=at))
+    _queue_again(list(known.values()), Image.Status.CANCELLED, at=at)
     return {digest: ids[digest] for digest in wanted}
 
 
@@ -82,15 +85,47 @@ def retry_failed(images: QuerySet[Image], *, at: datetime) -> int:
     Imported images are not painted: importing them again is what helps.
     """
     rows = images.filter(status=Image.Status.FAILED).exclude(recipe__family="imported")
-    failed = list(rows.values_list("pk", flat=True))
-    n_retried = 0
+    return _queue_again(list(rows.values_list("pk", flat=True)), Image.Status.FAILED, at=at)
+
+
+def ask_again(images: QuerySet[Image], *, at: datetime) -> int:
+    """Want again those of some images that nobody wanted any more, and say how many there are."""
+    rows = images.filter(status=Image.Status.CANCELLED)
+    return _queue_again(list(rows.values_list("pk", flat=True)), Image.Status.CANCELLED, at=at)
+
+
+@transaction.atomic
+def _queue_again(image_ids: Sequence[int], status: Image.Status, *, at: datetime) -> int:
+    """Queue those of some images that have this status, with three new attempts; how many."""
+    found: list[int] = []
+    n_queued = 0
+    for chunk in _cut(image_ids, ROWS):
+        rows = Image.objects.filter(pk__in=chunk, status=status)
+        found += rows.values_list("pk", flat=True)
+        n_queued += rows.update(
+            status=Image.Status.QUEUED, attempts=0, error="", finished_at=None, nudged_at=None
+        )
+    if found:
+        transaction.on_commit(partial(_nudge_now_or_later, found, at=at))
+    return n_queued
+
+
+def withdraw(images: QuerySet[Image]) -> int:
+    """Cancel those of some images that are still to be painted; how many there were.
+
+    Which of them nobody else wants is the caller's to know. A claim on them is lost with its
+    token, so that what its worker paints of them is not stored. READY and FAILED ones stay.
+    """
     with transaction.atomic():
-        for chunk in _cut(failed, ROWS):
-            n_retried += Image.objects.filter(pk__in=chunk, status=Image.Status.FAILED).update(
-                status=Image.Status.QUEUED, attempts=0, error="", finished_at=None, nudged_at=None
+        # Locked by number, as workers take them: or one of two waits for the other in a circle.
+        rows = images.filter(status__in=PENDING).select_for_update(of=("self",)).order_by("pk")
+        ids = list(rows.values_list("pk", flat=True))
+        return sum(
+            Image.objects.filter(pk__in=chunk, status__in=PENDING).update(
+                status=Image.Status.CANCELLED, claim_token="", lease_expires_at=None
             )
-        transaction.on_commit(partial(_nudge_now_or_later, failed, at=at))
-    return n_retried
+            for chunk in _cut(ids, ROWS)
+        )
 
 
 def preflight(recipe: Recipe) -> list[str]:
@@ -255,7 +290,8 @@ def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime)
         return 0
     lost, replaced = list[Written](), list[str]()
     with transaction.atomic():
-        for one in paintings:
+        # In the order in which `withdraw` locks rows, so that neither waits for the other.
+        for one in sorted(paintings, key=lambda one: one.image.pk):
             if not _store(claim, one, at):
                 lost.append(one)
             elif one.image.file:  # one that was damaged

@@ -94,10 +94,11 @@ def prepared_study(*, picture: Painter | None = None, **options: Any) -> Study:
     return made
 
 
-def paint(of: Study, picture: Painter) -> None:
-    """Do a worker's part for every image that waits, without a model."""
+def paint(of: Study, picture: Painter, *, limit: int | None = None, at: datetime = NOON) -> None:
+    """Do a worker's part for every image that waits, or for some, without a model."""
     waiting = Image.objects.filter(entries__prompt__study=of, status=Image.Status.QUEUED)
-    claim = claim_images(list(waiting.values_list("pk", flat=True)), task_id="world", at=NOON)
+    ids = list(waiting.order_by("pk").values_list("pk", flat=True)[:limit])
+    claim = claim_images(ids, task_id="world", at=at)
     written = [
         write_painting(
             image,
@@ -106,7 +107,7 @@ def paint(of: Study, picture: Painter) -> None:
         )
         for image in claim.images
     ]
-    store_paintings(claim, written, at=NOON)
+    store_paintings(claim, written, at=at)
 
 
 def plain_picture(position: int, prompt: str) -> Picture.Image:

@@ -18,7 +18,7 @@ from evalsite.studies import queries as study_queries
 from evalsite.studies import services as study_services
 from evalsite.studies.models import Study
 from evalsite.studies.spec import load_spec
-from generation import messages, services
+from generation import messages, queries, services
 from generation.models import Image
 from generation.spec import find_checkpoint
 
@@ -173,6 +173,25 @@ def _steps_of_one_image(scene: Scene) -> list[str]:
     # Not the last message: the sweep may have sent a second one for the same image.
     painted = [line.task_id for line in lines if line.step == PAINTING][-1]
     return [line.step for line in lines if line.task_id == painted and line.step != BEGUN]
+
+
+@_fault("all is cancelled while a worker paints some of it, and asked for again later")
+def cancelled(scene: Scene) -> None:
+    site = scene.site
+    ids = scene.ask_and_hold(BATCH + 3)
+    services.withdraw(scene.rows(ids))
+    scene.plan()
+    scene.until_done(1)
+    site.folder.put_forward(site.folder.now() + 2 * queries.NUDGE_AGAIN_AFTER)
+    time.sleep(AWHILE)  # the sweep may send what it likes
+    scene.until_quiet()
+    states = set(scene.rows().values_list("status", "file"))
+    scene.promise(states == {("CANCELLED", "")}, f"cancelled images became {states}")
+    scene.promise(not scene.strays(), "what was painted of cancelled images lies about")
+    scene.injure()
+    services.ask_again(scene.rows(ids), at=site.folder.now())
+    scene.recover()
+    scene.judge()
 
 
 # Prompts, memory, weights.

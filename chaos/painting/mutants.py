@@ -64,6 +64,20 @@ def nothing_released() -> None:
     services.release = lambda claim, batch: None
 
 
+@_mutant("cancelled", "the sweep sends what was cancelled, and workers take it")
+def cancelled_all_the_same() -> None:
+    from django.db.models import Q
+
+    from generation import queries
+
+    queries.claimable = lambda **_: Q(status__in=["QUEUED", "CANCELLED"])
+
+
+@_mutant("cancelled", "a cancelled image may still be stored")
+def cancelled_stored() -> None:
+    token_not_checked()
+
+
 @_mutant("each-step", "the row is written before the file")
 def row_before_file() -> None:
     from django.core.files.base import ContentFile

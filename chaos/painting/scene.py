@@ -127,6 +127,10 @@ class Scene:
         """All that a late result could change."""
         return list(self.rows().values_list("pk", "status", "file", "sha256", "finished_at"))
 
+    def strays(self) -> set[str]:
+        """Files of this scene that no row points at."""
+        return orphans() - self._orphans
+
     # Judging.
 
     def promise(self, kept: bool, broken: str) -> None:
@@ -149,7 +153,7 @@ class Scene:
             self._judge_row(row, named.get(row.pk, ""))
         files = Counter(row.file.name for row in rows if row.file)
         self.promise(max(files.values(), default=1) == 1, "two images share a file")
-        left = orphans() - self._orphans
+        left = self.strays()
         self.promise(
             len(left) <= orphans_allowed,
             f"{len(left)} files without a row, {orphans_allowed} allowed",

@@ -13,9 +13,13 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
-from evalsite.studies import queries, services
+from evalsite.desk.painting_page import painting_context
+from evalsite.desk.wording import cancelled_words, notes_of, retried_words
+from evalsite.studies import painting, queries, services
 from evalsite.studies.admin import lock_for_editing
+from evalsite.studies.locks import StudyNotDraft
 from evalsite.studies.models import Criterion, Entry, Study, System
+from evalsite.studies.painting import NoSuchSystem
 from evalsite.studies.queries import Preparation
 from evalsite.studies.spec_claims import declared_lines
 from evalsite.voting.services import (
@@ -44,6 +48,11 @@ ACTS = {  # act -> the states it starts from, what it does
         ("OPEN", "PAUSED"),
         "Takes no more votes and shows the results. A closed study cannot be opened again.",
     ),
+}
+PAINTING_ACTS = {  # acts of the painting page, on one system or on all; of drafts only
+    "retry": "Asks again for every image that failed or was cancelled.",
+    "cancel": "Paints no more of what is still to be painted. Images that are there stay, and so "
+    "do those that another study wants. Preparing or retrying asks for the others again.",
 }
 
 if TYPE_CHECKING:  # Django's own classes take no type parameter when they run
@@ -156,7 +165,7 @@ class StudyAdmin(StudyModelAdmin):
     def delete_model(self, request: HttpRequest, obj: Study) -> None:
         try:
             services.delete_draft(obj)
-        except services.StudyNotDraft as error:
+        except StudyNotDraft as error:
             raise PermissionDenied(str(error)) from error
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Study]) -> None:
@@ -192,9 +201,11 @@ class StudyAdmin(StudyModelAdmin):
     def images(self, study: Study) -> str:
         if not study.pk:
             return "-"
-        preparation = queries.preparation(study)
+        preparation = queries.preparation(study, at=timezone.now())
         rows = [
-            f"{s.label}: {s.ready} of {s.wanted} ready, {s.failed} failed, {s.displayed} shown"
+            ", ".join(
+                [f"{s.label}: {s.ready} of {s.wanted} ready", f"{s.displayed} shown", *notes_of(s)]
+            )
             for s in preparation.systems
         ]
         found = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
@@ -217,7 +228,12 @@ class StudyAdmin(StudyModelAdmin):
             self.admin_site.admin_view(self.act_view),
             name="studies_study_act",
         )
-        return [act, *super().get_urls()]
+        painting_page = path(
+            "<path:object_id>/painting/",
+            self.admin_site.admin_view(self.painting_view),
+            name="studies_study_painting",
+        )
+        return [act, painting_page, *super().get_urls()]
 
     def change_view(
         self,
@@ -232,33 +248,61 @@ class StudyAdmin(StudyModelAdmin):
         page: HttpResponse = super().change_view(request, object_id, form_url, context)
         return page
 
+    def painting_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """How far the images are; with `part`, what the page's script puts in the old one's place.
+
+        The part shows no messages, so that those of another page are not used up unseen.
+        """
+        study = self.get_object(request, unquote(object_id))
+        if study is None:
+            raise Http404
+        if not self.has_view_permission(request, study):
+            raise PermissionDenied
+        context = {
+            **painting_context(study, may_act=_may_act(request), at=timezone.now()),
+            "may_see_images": request.user.has_perm("generation.view_image"),
+        }
+        if "part" in request.GET:
+            return TemplateResponse(request, "admin/studies/study/_painting.html", context)
+        context |= self.admin_site.each_context(request)
+        context |= {"title": f"Painting of {study.slug}", "opts": self.opts}
+        return TemplateResponse(request, "admin/studies/study/painting.html", context)
+
     def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Ask on GET, act on POST, and say how it went on the study's page."""
         study = self.get_object(request, unquote(object_id))
-        if study is None or act not in ACTS:
+        if study is None or act not in {*ACTS, *PAINTING_ACTS}:
             raise Http404
-        if not request.user.has_perm("studies.change_study"):
+        if not _may_act(request):
             raise PermissionDenied
+        system = request.GET.get("system", "")
+        kind = "painting" if act in PAINTING_ACTS else "change"
+        back = reverse(f"admin:studies_study_{kind}", args=[study.pk])
         if request.method == "POST":
-            level, text = _do(act, study)
+            level, text = _do(act, study, system)
             messages.add_message(request, level, text)
-            page = reverse("admin:studies_study_change", args=[study.pk])
-            return HttpResponseRedirect(page)
+            return HttpResponseRedirect(back)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{act.capitalize()} {study.slug}?",
+            "title": f"{act.capitalize()} {system and f'{system} of '}{study.slug}?",
             "study": study,
             "act": act,
-            "what": ACTS[act][1],
+            "button": f"{act.capitalize()} {'painting' if act in PAINTING_ACTS else 'study'}",
+            "back": back,
+            "what": PAINTING_ACTS.get(act) or ACTS[act][1],
             "missing": queries.missing_by_system(study) if act == "prepare" else {},
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/studies/study/act.html", context)
 
 
+def _may_act(request: HttpRequest) -> bool:
+    return request.user.has_perm("studies.change_study")
+
+
 def _acts_for(request: HttpRequest, study: Study) -> Sequence[str]:
     """The acts that can succeed, by the study's state and this person's rights."""
-    if not request.user.has_perm("studies.change_study"):
+    if not _may_act(request):
         return []
     acts = [act for act, (states, _) in ACTS.items() if study.state in states]
     if study.state == Study.State.DRAFT and not queries.is_prepared(study):
@@ -266,23 +310,27 @@ def _acts_for(request: HttpRequest, study: Study) -> Sequence[str]:
     return acts
 
 
-def _do(act: str, study: Study) -> tuple[int, str]:
+def _do(act: str, study: Study, system: str) -> tuple[int, str]:
     """Carry out one act; the outcome as a message's level and text."""
     at = timezone.now()
     try:
         if act == "prepare":
             return messages.SUCCESS, _prepared_words(services.prepare(study, at=at))
+        if act == "retry":
+            return messages.SUCCESS, retried_words(painting.retry(study, system=system, at=at))
+        if act == "cancel":
+            return messages.SUCCESS, cancelled_words(painting.cancel(study, system=system, at=at))
         {"open": open_study, "pause": pause_study, "close": close_study}[act](study=study, at=at)
     except NotPrepared:
         return messages.ERROR, f"Not prepared: {'; '.join(queries.obstacles(study))}."
-    except (StudyNotOpen, services.StudyNotDraft, services.CannotPrepare) as error:
+    except (StudyNotOpen, StudyNotDraft, NoSuchSystem, services.CannotPrepare) as error:
         return messages.ERROR, str(error)
     return messages.SUCCESS, f"Study {study.slug} is {study.state.lower()}."
 
 
 def _prepared_words(preparation: Preparation) -> str:
     if preparation.pending:
-        return f"{preparation.pending} images are to be painted; this page shows how far they are."
+        return f"{preparation.pending} images are to be painted; see Painting for how far they are."
     if preparation.obstacles:
         why = "; ".join(preparation.obstacles)
         return f"No image is left to be painted. Before the study can open: {why}."

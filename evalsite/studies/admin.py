@@ -12,8 +12,9 @@ from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
 from pydantic import ValidationError as RecipeError
 
+from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
-from evalsite.studies.services import StudyNotDraft, lock_draft, remove_entries
+from evalsite.studies.services import remove_entries
 from evalsite.studies.spec_problems import recipe_words
 from generation.admin import ReadOnly
 from generation.spec import Recipe

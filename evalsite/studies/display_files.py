@@ -11,6 +11,7 @@ from PIL.Image import Image as Picture
 from evalsite.studies import display, queries
 from evalsite.studies.defects import drop_defects, take_out
 from evalsite.studies.models import Entry, Prompt, Study, display_path
+from generation.failures import gist
 from generation.models import Image
 from generation.services import DamagedFileError, read_stored
 
@@ -42,6 +43,8 @@ def _finish(prompt: Prompt, at: datetime) -> int:
     entries = list(
         prompt.entries.select_related("image", "system").order_by("system__position", "sample")
     )
+    if any(entry.image.status not in queries.DONE_WITH for entry in entries):
+        return 0  # asked for again, or cancelled, since the prompt was found
     pictures, unshowable = _read(entries, at)
     if unshowable:
         take_out(prompt.study, prompt.pk, _reasons(entries, unshowable), at=at)
@@ -62,7 +65,7 @@ def _read(entries: list[Entry], at: datetime) -> tuple[dict[int, Picture], Unsho
     unshowable: Unshowable = {}
     for entry in entries:
         if entry.image.status != Image.Status.READY:
-            unshowable[entry.pk] = entry.image.error.strip().splitlines()[-1]
+            unshowable[entry.pk] = gist(entry.image.error)
             continue
         try:
             pictures[entry.pk] = display.decode(read_stored(entry.image, at=at))

@@ -168,6 +168,9 @@ class System(models.Model):
     recipe = models.JSONField()
     licence = models.CharField(max_length=120)
     position = models.PositiveSmallIntegerField()
+    painting_cancelled_at = models.DateTimeField(  # until it is prepared or retried
+        null=True, blank=True, editable=False
+    )
 
     class Meta:
         ordering = ["position", "id"]

@@ -1,8 +1,10 @@
 """Reading across a study's rows. Nothing here writes."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from evalsite.studies.defects import Defect, defect_obstacles, find_defects
 from evalsite.studies.models import Comparison, Entry, Prompt, Study
+from evalsite.studies.progress import SystemProgress, progress
 from evalsite.studies.resolve import planned_pairs
 from evalsite.studies.spec_claims import claim_problems
 from evalsite.studies.spec_problems import recipe_words
@@ -17,7 +20,7 @@ from generation.models import Image
 from generation.services import preflight
 from generation.spec import Recipe
 
-PENDING = (Image.Status.QUEUED, Image.Status.CLAIMED)
+DONE_WITH = (Image.Status.READY, Image.Status.FAILED)
 DESIGN_FIELDS = (
     "title",
     "instructions",
@@ -81,23 +84,6 @@ def live_comparisons(study: Study) -> QuerySet[Comparison]:
 
 
 @dataclass(frozen=True)
-class SystemProgress:
-    """How far the images of one system have come."""
-
-    key: str
-    label: str
-    wanted: int
-    ready: int
-    failed: int
-    displayed: int
-    reasons: tuple[tuple[str, int], ...] = ()  # why images failed, and how often
-
-    @property
-    def pending(self) -> int:
-        return self.wanted - self.ready - self.failed
-
-
-@dataclass(frozen=True)
 class Preparation:
     """How far a study's images have come, and what still stands in the way of opening it."""
 
@@ -130,45 +116,21 @@ class Preparation:
         return sum(system.displayed for system in self.systems)
 
 
-def preparation(study: Study) -> Preparation:
-    """Counts per system and what is missing. Twelve queries, whatever the size."""
+def preparation(study: Study, *, at: datetime) -> Preparation:
+    """Counts per system and what is missing. Seventeen queries at most, whatever the size."""
     found = find_defects(study)
     prompts = study.prompts.aggregate(n=Count("pk"), removed=Count("removed_at"))
     comparisons = Comparison.objects.filter(first__prompt__study=study)
     gone = Q(removed_at__isnull=False) | Q(first__prompt__removed_at__isnull=False)
     counts = comparisons.aggregate(n=Count("pk"), removed=Count("pk", filter=gone))
     return Preparation(
-        systems=_progress(study, n_prompts=prompts["n"]),
+        systems=progress(study, at=at),
         n_prompts=prompts["n"],
         n_prompts_removed=prompts["removed"],
         n_comparisons=counts["n"],
         n_comparisons_removed=counts["removed"],
         obstacles=tuple(obstacles(study, found)),
         defects=tuple(found),
-    )
-
-
-def _progress(study: Study, *, n_prompts: int) -> tuple[SystemProgress, ...]:
-    reasons: dict[int, Counter[str]] = defaultdict(Counter)
-    failed = Entry.objects.filter(prompt__study=study, image__status=Image.Status.FAILED)
-    for system_id, error in failed.values_list("system_id", "image__error"):
-        reasons[system_id][error.strip().splitlines()[-1][:200]] += 1
-    systems = study.systems.annotate(
-        n_ready=Count("entries", filter=Q(entries__image__status=Image.Status.READY)),
-        n_failed=Count("entries", filter=Q(entries__image__status=Image.Status.FAILED)),
-        n_displayed=Count("entries", filter=~Q(entries__display="")),
-    )
-    return tuple(
-        SystemProgress(
-            key=system.key,
-            label=system.label,
-            wanted=n_prompts,
-            ready=system.n_ready,
-            failed=system.n_failed,
-            displayed=system.n_displayed,
-            reasons=tuple(reasons[system.pk].most_common()),
-        )
-        for system in systems
     )
 
 
@@ -232,11 +194,14 @@ def entries_without_display(study: Study) -> QuerySet[Entry]:
 
 
 def prompts_to_finish(study: Study | None = None) -> QuerySet[Prompt]:
-    """Prompts of drafts whose images are all painted or failed, and not all of them shown yet."""
+    """Prompts of drafts whose images are all painted or failed, and not all of them shown yet.
+
+    One with a cancelled image waits: it may be asked for again.
+    """
     entries = Entry.objects.filter(prompt=OuterRef("pk"))
     bare = entries.filter(_in_live_comparison(), display="")
     prompts = Prompt.objects.filter(
-        ~Exists(entries.filter(image__status__in=PENDING)),
+        ~Exists(entries.exclude(image__status__in=DONE_WITH)),
         Exists(bare),
         study__state=Study.State.DRAFT,
         removed_at=None,
@@ -244,6 +209,23 @@ def prompts_to_finish(study: Study | None = None) -> QuerySet[Prompt]:
     if study is not None:
         prompts = prompts.filter(study=study)
     return prompts.select_related("study").order_by("study_id", "position")
+
+
+def images_of(system_ids: Collection[int]) -> QuerySet[Image]:
+    """Every image that these systems answer with."""
+    return Image.objects.filter(
+        Exists(Entry.objects.filter(image=OuterRef("pk"), system__in=system_ids))
+    )
+
+
+def unwanted(images: QuerySet[Image]) -> QuerySet[Image]:
+    """Those of some images that no draft wants to have painted."""
+    wanting = Entry.objects.filter(
+        image=OuterRef("pk"),
+        system__painting_cancelled_at=None,
+        system__study__state=Study.State.DRAFT,
+    )
+    return images.filter(~Exists(wanting))
 
 
 def is_being_painted(study: Study) -> bool:

@@ -15,7 +15,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from evalsite.studies import display, queries
-from evalsite.studies.defects import drop_defects, find_defects
+from evalsite.studies.defects import find_defects
+from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import (
     Comparison,
     Criterion,
@@ -24,6 +25,7 @@ from evalsite.studies.models import (
     Study,
     System,
 )
+from evalsite.studies.painting import bring_back
 from evalsite.studies.queries import design_of, seed_of
 from evalsite.studies.resolve import Resolved, answers, lacking, planned_pairs, resolve
 from evalsite.studies.spec import StudySpec
@@ -31,11 +33,14 @@ from evalsite.studies.spec_problems import flat_sources
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.models import Image
 from generation.services import (
+    PENDING,
     ImportRefusedError,
     Want,
+    ask_again,
     import_images,
     request_images,
     retry_failed,
+    withdraw,
 )
 from generation.spec import Recipe
 
@@ -43,16 +48,6 @@ ROWS = 500  # written by one statement
 
 
 # From a file to rows
-
-
-class StudyNotDraft(Exception):
-    """An opened study refuses any change of its design."""
-
-    def __init__(self, study: Study) -> None:
-        super().__init__(
-            f"study {study.slug} is {study.state.lower()}: its design stands since it was "
-            "opened. Apply the file under another slug for a new study."
-        )
 
 
 class DraftEdited(Exception):
@@ -86,7 +81,8 @@ def apply_spec(
 
     Applying what is already there changes nothing, in whatever state the study is. A draft
     that was edited elsewhere is only overwritten with `replace`; an opened study never.
-    Images belong to their recipes, so nothing that was painted is lost.
+    Images belong to their recipes, so nothing that was painted is lost; what is still to be
+    painted for the draft alone is cancelled until it is prepared again.
     """
     resolved = resolve(spec, checkpoint_dirs=settings.CHECKPOINT_DIRS)
     if resolved.problems:
@@ -94,7 +90,9 @@ def apply_spec(
     design = _design_from(resolved, simulated)
     slug = slug or spec.study_slug
     with transaction.atomic():
-        study = Study.objects.select_for_update().filter(slug=slug).first()
+        study = Study.objects.filter(slug=slug).first()
+        if study is not None and study.state == Study.State.DRAFT:
+            study = lock_draft(study)
         if study is None:
             study = Study(slug=slug, owner=owner, created_at=at)
         elif digest_of(design_of(study)) == digest_of(design):
@@ -223,31 +221,26 @@ class CannotPrepare(Exception):
 def prepare(study: Study, *, retry: bool = False, at: datetime) -> queries.Preparation:
     """Lay entries and comparisons of a draft and ask for every image that is not there yet.
 
-    Running it again brings the rows to the design as it now stands and asks for nothing twice.
-    With `retry`, images that failed are asked for again, and their prompts come back.
+    Running it again brings the rows to the design as it now stands and asks for nothing twice;
+    what was cancelled is asked for again. With `retry`, so is what failed, and its prompts come
+    back.
     """
     imported = _import(study, at)
     with transaction.atomic():
         draft = lock_draft(study)
+        draft.systems.update(painting_cancelled_at=None)
         entries = _wanted_entries(draft, imported, at)
         _lay_entries(draft, entries)
         _lay_comparisons(draft)
+        images = queries.images_of(draft.systems.values_list("pk", flat=True))
+        ask_again(images, at=at)  # of a system, what had been another's
         if retry:
-            retry_failed(Image.objects.filter(entries__prompt__study=draft), at=at)
-        _bring_back(draft)
-        drop_defects(draft, at=at)
+            retry_failed(images, at=at)
+        bring_back(draft, at=at)
         problems = queries.too_small(draft)
         if problems:
             raise CannotPrepare(problems)
-    return queries.preparation(study)
-
-
-def lock_draft(study: Study) -> Study:
-    """The study's row, locked and still a draft; else StudyNotDraft."""
-    locked = Study.objects.select_for_update().get(pk=study.pk)
-    if locked.state != Study.State.DRAFT:
-        raise StudyNotDraft(locked)
-    return locked
+    return queries.preparation(study, at=at)
 
 
 def _import(study: Study, at: datetime) -> dict[int, dict[str, ImportedImage]]:
@@ -382,16 +375,6 @@ def _lay_comparisons(study: Study) -> None:
     Comparison.objects.bulk_create(new, batch_size=ROWS)
 
 
-def _bring_back(study: Study) -> None:
-    """What left for a failed image returns once its images are there or asked for again.
-
-    So does what left for a defect: the rules may be others now, and are applied next.
-    """
-    back = {"removed_at": None, "removed_reason": ""}
-    for rows in (queries.recovered_prompts(study), queries.recovered_comparisons(study)):
-        rows.update(**back)
-
-
 @transaction.atomic
 def delete_draft(study: Study) -> None:
     """Take a draft away with all that was laid for it. Painted images stay: others may use them.
@@ -406,13 +389,21 @@ def delete_draft(study: Study) -> None:
 
 
 def remove_entries(entries: QuerySet[Entry]) -> None:
-    """Take entries of a draft out, with their comparisons and display files."""
+    """Take entries of a locked draft out, with their comparisons and display files.
+
+    Painted images stay; what is still to be painted for these entries alone is cancelled.
+    """
     ids = list(entries.values_list("pk", flat=True))
+    pending = entries.filter(image__status__in=PENDING).order_by("image_id")
+    image_ids = list(pending.values_list("image_id", flat=True))
     for i in range(0, len(ids), ROWS):
         chunk = ids[i : i + ROWS]
         Comparison.objects.filter(Q(first__in=chunk) | Q(second__in=chunk)).delete()
         forget_display_files(Entry.objects.filter(pk__in=chunk))
         Entry.objects.filter(pk__in=chunk).delete()
+    for i in range(0, len(image_ids), ROWS):
+        images = Image.objects.filter(pk__in=image_ids[i : i + ROWS])
+        withdraw(queries.unwanted(images))
 
 
 def forget_display_files(entries: QuerySet[Entry]) -> None:

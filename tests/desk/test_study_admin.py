@@ -10,7 +10,7 @@ from evalsite.studies.display_files import make_display_files
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
 from evalsite.voting.services import open_study
 from generation.models import Image
-from tests.studies.files import draft, painted
+from tests.studies.files import PROMPTS, draft, painted
 from tests.world import NOON
 
 pytestmark = pytest.mark.django_db
@@ -308,6 +308,16 @@ def test_another_seed_takes_the_entries_out(tmp_path):
     study = prepared(tmp_path)
     save(signed_in(), study, seed=8)
     assert not Entry.objects.exists()
+
+
+def test_what_an_edit_takes_out_is_painted_no_more(tmp_path):
+    study = draft(tmp_path, systems=[painted("a"), painted("b", steps=2)])
+    services.prepare(study, at=NOON)
+    save(signed_in(), study.prompts.get(position=1), text="something else")
+    cancelled = Image.objects.filter(status="CANCELLED")
+    assert set(cancelled.values_list("prompt", flat=True)) == {PROMPTS[1]}
+    save(signed_in_again(), study, seed=8)
+    assert cancelled.count() == Image.objects.count() == 6
 
 
 def test_a_recipe_must_be_one_that_can_be_painted(tmp_path):

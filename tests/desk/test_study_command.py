@@ -2,12 +2,15 @@
 
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from evalsite.desk.management.commands import study as study_command
+from evalsite.desk.wording import rate_words, time_words
 from evalsite.studies.models import Study
 from generation.models import Image
 from tests import world
@@ -246,7 +249,7 @@ def test_prepare_ends_with_the_reasons_when_everything_failed(tmp_path):
     with pytest.raises(CommandError) as caught:
         call_command("study", "prepare", "small", "--anyway", stdout=out)
     assert "nothing to compare: 2 systems, 0 prompts" in str(caught.value)
-    assert "study prepare small --retry" in str(caught.value)
+    assert "study retry small" in str(caught.value)
     assert "3 x out of memory" in out.getvalue()
 
 
@@ -267,6 +270,119 @@ def test_prepare_says_when_no_worker_seems_to_run(tmp_path, monkeypatch):
     assert left.value.code == 130
     assert out.getvalue().count("Start a worker with: celery -A generation.celery worker") == 1
     assert "go on with: study prepare small" in out.getvalue()
+
+
+def asked(tmp_path: Path) -> Study:
+    """Six images of two systems, asked for and not there yet."""
+    run("apply", study_file(tmp_path, systems=[painted("a"), painted("b", steps=2)]))
+    run("prepare", "small", "--anyway", "--no-wait")
+    return Study.objects.get()
+
+
+def test_cancel_says_what_is_painted_no_more_and_retry_asks_again(tmp_path):
+    study = asked(tmp_path)
+    assert "nothing is cancelled" not in run("cancel", "small", "--system", "a")
+    said = run("status", "small")
+    assert "cancelled, 3 not asked for" in said
+    assert said.count("waits for a worker") == 1
+    assert "Cancelled: 3 images." in (said := run("cancel", "small"))
+    assert "study retry small\n" in said
+    assert "nothing is cancelled" in run("cancel", "small")
+    assert set(Image.objects.values_list("status", flat=True)) == {"CANCELLED"}
+    again = run("retry", "small", "--system", "b", "--anyway", "--no-wait")
+    assert "small, 3 to paint" in again
+    assert Image.objects.filter(status="QUEUED").count() == 3
+    world.paint(study, world.plain_picture)
+    assert "Nothing is to be painted again." in run("retry", "small", "--system", "b")
+
+
+def test_cancel_says_what_another_study_still_has_painted(tmp_path):
+    asked(tmp_path)
+    systems = [painted("a"), painted("c", steps=3)]
+    run("apply", study_file(tmp_path, "other.toml", systems=systems))
+    run("prepare", "other", "--anyway", "--no-wait")
+    said = run("cancel", "small")
+    assert "Cancelled: 3 images. Painted all the same, for another study: 3 images." in said
+    assert "cancelled, 3 painted all the same" in run("status", "small")
+
+
+@pytest.mark.parametrize("act", ["retry", "cancel"])
+def test_what_is_open_is_neither_retried_nor_cancelled(tmp_path, act):
+    run("apply", study_file(tmp_path))
+    run("prepare", "small")
+    assert "has no system c. Its systems: alpha, beta." in refused(act, "small", "--system", "c")
+    run("open", "small")
+    assert "its design stands" in refused(act, "small")
+
+
+def test_failures_are_told_by_reason_with_an_example_and_what_to_do(tmp_path):
+    study = asked(tmp_path)
+    first = Image.objects.filter(entries__system__key="a").order_by("pk")
+    for image in first:
+        image.status, image.error = "FAILED", f"OSError: block {image.pk} is bad\nsee the manual"
+        image.save()
+    said = run("status", "small")
+    assert f"3 x OSError: block … is bad (for example image {first[0].pk}, “a red kite”)" in said
+    assert "asked for again with: study retry small" in said
+    world.paint(study, world.plain_picture)
+    with pytest.raises(CommandError):  # on a prompt without an image of a nothing is to compare
+        run("prepare", "small", "--anyway")
+    run("retry", "small", "--anyway", "--no-wait")
+    world.paint(study, world.plain_picture)
+    study.on_duplicate = study.on_blank = "KEEP"
+    study.save()
+    assert "Ready. Next: study open small" in run("prepare", "small", "--anyway")
+
+
+def test_a_log_gets_a_line_for_each_system_with_its_rate(tmp_path, monkeypatch):
+    study = asked(tmp_path)
+    now = timezone.now()
+    for n in range(2):
+        world.paint(study, world.plain_picture, limit=1, at=now + n * timedelta(seconds=1))
+    naps = iter([None, KeyboardInterrupt])
+
+    def nap(_seconds: float) -> None:
+        if stop := next(naps):
+            raise stop
+
+    monkeypatch.setattr(study_command.time, "sleep", nap)
+    monkeypatch.setattr(study_command.timezone, "now", lambda: now + timedelta(seconds=2))
+    out = io.StringIO()
+    with pytest.raises(SystemExit):
+        call_command("study", "prepare", "small", "--anyway", stdout=out)
+    assert "  a: 2 of 3, 30 images a minute, about 5 s left\n" in out.getvalue()
+    assert "  b: 0 of 3, waits for a worker\n" in out.getvalue()
+    assert "To have no more painted: study cancel small" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (40, "40 images a second"),
+        (1.25, "1.2 images a second"),
+        (0.4, "24 images a minute"),
+        (1 / 90, "40 images an hour"),
+        (1 / 7200, "0.5 images an hour"),
+    ],
+)
+def test_a_rate_is_told_in_a_unit_in_which_something_comes(rate, words):
+    assert rate_words(rate) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1, "about 5 s"),
+        (83, "about 85 s"),
+        (95, "about 2 min"),
+        (89 * 60, "about 89 min"),
+        (100 * 60, "about 1 h 40 min"),
+        (24 * 3600, "about 24 h"),
+        (100 * 3600, "about 4 days"),
+    ],
+)
+def test_time_left_is_told_roughly(seconds, words):
+    assert time_words(timedelta(seconds=seconds)) == words
 
 
 def test_preparing_an_open_study_is_no_error(tmp_path):

@@ -45,7 +45,7 @@ def removed(study: Study) -> list[tuple[int, str]]:
 
 
 def test_a_study_of_good_images_has_no_defect(tmp_path):
-    assert queries.preparation(prepared(tmp_path)).defects == ()
+    assert queries.preparation(prepared(tmp_path), at=NOON).defects == ()
 
 
 def test_a_blank_image_keeps_the_study_closed_until_somebody_decides(tmp_path):
@@ -60,7 +60,7 @@ def test_a_blank_image_keeps_the_study_closed_until_somebody_decides(tmp_path):
 
 
 def test_what_was_found_is_said_in_words(tmp_path):
-    found = queries.preparation(prepared(tmp_path, blank=1, twins=(0, 2))).defects
+    found = queries.preparation(prepared(tmp_path, blank=1, twins=(0, 2)), at=NOON).defects
     assert [defect.sentence for defect in found] == [
         "p000, “a red kite”: duplicate image of alpha: the same pixels as on p002 "
         "(refuse; in the study)",
@@ -77,7 +77,7 @@ def test_blank_images_are_not_told_as_duplicates_of_each_other(tmp_path):
         Pictures.new("RGB", (64, 64), "white").save(tmp_path / "images" / f"beta-{number}.png")
     study = draft(tmp_path)
     services.prepare(study, at=NOON)
-    found = queries.preparation(study).defects
+    found = queries.preparation(study, at=NOON).defects
     assert [(one.kind, one.detail[-7:]) for one in found] == [("BLANK", "#ffffff")] * 2
 
 
@@ -139,7 +139,7 @@ def test_pictures_are_the_same_whatever_file_they_came_in(tmp_path):
         picture.save(tmp_path / "images" / "alpha-2.png", compress_level=0)
     study = draft(tmp_path)
     services.prepare(study, at=NOON)
-    assert [one.kind for one in queries.preparation(study).defects] == ["DUPLICATE"] * 2
+    assert [one.kind for one in queries.preparation(study, at=NOON).defects] == ["DUPLICATE"] * 2
 
 
 def test_one_image_of_two_systems_is_no_duplicate(tmp_path):
@@ -148,7 +148,7 @@ def test_one_image_of_two_systems_is_no_duplicate(tmp_path):
     (tmp_path / "images" / "beta-1.png").write_bytes(same)
     study = draft(tmp_path)
     services.prepare(study, at=NOON)
-    assert queries.preparation(study).defects == ()
+    assert queries.preparation(study, at=NOON).defects == ()
 
 
 def test_one_pixel_of_another_colour_is_enough():

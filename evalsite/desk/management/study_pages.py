@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
 from rich.text import Text
 
+from evalsite.desk.wording import failure_words, notes_of
 from evalsite.studies.models import Study
-from evalsite.studies.queries import Preparation, SystemProgress
+from evalsite.studies.progress import SystemProgress
+from evalsite.studies.queries import Preparation
 from evalsite.voting.queries import StudyCounts
 
 N_DEFECTS = 20  # listed in a terminal
@@ -82,27 +84,59 @@ def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]])
         console.print()
 
 
-def show_preparation(console: Console, preparation: Preparation) -> None:
+def show_preparation(console: Console, slug: str, preparation: Preparation) -> None:
     """How far each system's images are, and what stands in the way of opening."""
-    table = _table("system", ">images", ">failed", ">shown")
+    bar = ["bar"] if console.is_terminal else []
+    table = _table("system", *[""] * len(bar), ">images", ">failed", ">shown")
     for system in preparation.systems:
-        failed = Text(f"{system.failed:,}", "red" if system.failed else "dim")
-        done = f"{system.ready:,} of {system.wanted:,}"
-        table.add_row(system.label, done, failed, f"{system.displayed:,}")
+        table.add_row(
+            system.label,
+            *(_bar(system) for _ in bar),
+            f"{system.ready:,} of {system.wanted:,}",
+            Text(f"{system.failed:,}", "red" if system.failed else "dim"),
+            f"{system.displayed:,}",
+        )
     _print_table(console, table)
-    show_problems(
-        console,
-        [
-            (f"{system.label}, why images failed", [f"{n} x {why}" for why, n in system.reasons])
-            for system in preparation.systems
-        ],
-    )
+    show_notes(console, preparation.systems)
+    show_failures(console, slug, preparation.systems)
     show_defects(console, preparation)
     if preparation.n_prompts_removed:
         console.print(
             f"  {preparation.n_prompts_removed:,} of {preparation.n_prompts:,} prompts left the "
             "study, for all systems.\n",
             highlight=False,
+        )
+
+
+def show_notes(console: Console, systems: Sequence[SystemProgress]) -> None:
+    """A line for each system of which there is more to say than the table does."""
+    notes = [(system.label, notes_of(system)[bool(system.failed) :]) for system in systems]
+    for label, texts in notes:
+        if texts:
+            line = Text.assemble(f"  {label}: ", (", ".join(texts), "dim"))
+            console.print(line, highlight=False, soft_wrap=True)
+    if any(texts for _, texts in notes):
+        console.print()
+
+
+def _bar(system: SystemProgress) -> ProgressBar:
+    return ProgressBar(
+        total=system.wanted, completed=system.ready, width=24, complete_style="green"
+    )
+
+
+def show_failures(console: Console, slug: str, systems: Sequence[SystemProgress]) -> None:
+    """Why images failed, the most frequent reason first, and what to do about it."""
+    groups = [
+        (f"{system.label}, why images failed", [failure_words(one) for one in system.failures])
+        for system in systems
+    ]
+    show_problems(console, groups)
+    if any(system.failures for system in systems):
+        console.print(
+            f"  Once the cause is gone, they are asked for again with: study retry {slug}\n",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -149,15 +183,13 @@ class PaintingPage:
 
     def __init__(self, console: Console, start: Preparation, now: float) -> None:
         self.console = console
-        self.first = {system.key: system.ready for system in start.systems}
-        self.started = now
         self.next_line = now
-        self.last_line = ""
+        self.last_counts: Sequence[tuple[int, int]] = ()
         self.progress = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=32, complete_style="green", finished_style="green"),
+            TextColumn("  {task.description}", table_column=Column()),  # wraps
+            BarColumn(bar_width=24, complete_style="green", finished_style="green"),
             TextColumn("{task.completed:>5.0f} of {task.total:.0f}"),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("[dim]{task.fields[note]}", table_column=Column()),
             console=console,
             auto_refresh=False,
             transient=True,
@@ -184,10 +216,10 @@ class PaintingPage:
 
     def show(self, preparation: Preparation, now: float) -> None:
         if not self.console.is_terminal:
-            self._show_line(preparation, now)
+            self._show_lines(preparation, now)
             return
         for system in preparation.systems:
-            note = self._note(system, now)
+            note = ", ".join(notes_of(system))
             self.progress.update(self.tasks[system.key], completed=system.ready, note=note)
         self.progress.refresh()
 
@@ -195,18 +227,13 @@ class PaintingPage:
         """A line that stays above the bars."""
         self.console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
-    def _show_line(self, preparation: Preparation, now: float) -> None:
-        line = ", ".join(f"{s.key} {s.ready}/{s.wanted}" for s in preparation.systems)
-        if now >= self.next_line and line != self.last_line:
-            self.say(line)
-            self.next_line, self.last_line = now + PLAIN_EVERY, line
-
-    def _note(self, system: SystemProgress, now: float) -> str:
-        parts = [f"{system.failed} failed"] if system.failed else []
-        minutes = (now - self.started) / 60
-        painted = system.ready - self.first[system.key]
-        if painted > 0 and system.pending and minutes > 0:
-            rate = painted / minutes
-            left = timedelta(minutes=round(system.pending / rate, 1))
-            parts += [f"{rate:.0f} a minute", f"{left} left"]
-        return "   ".join(parts)
+    def _show_lines(self, preparation: Preparation, now: float) -> None:
+        """A line for each system that is not done, not often, and only when something moved."""
+        counts = [(system.ready, system.failed) for system in preparation.systems]
+        if now < self.next_line or counts == self.last_counts:
+            return
+        for system in preparation.systems:
+            if system.ready < system.wanted:
+                done = f"{system.key}: {system.ready:,} of {system.wanted:,}"
+                self.say(", ".join([done, *notes_of(system)]))
+        self.next_line, self.last_counts = now + PLAIN_EVERY, counts

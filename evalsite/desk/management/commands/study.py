@@ -12,11 +12,14 @@ from django.utils import timezone
 from rich.console import Console
 
 from evalsite.desk.management import study_pages as pages
+from evalsite.desk.wording import cancelled_words
 from evalsite.results.documents import NotAReport, StudyStillOpen, write_report
 from evalsite.stats import ConfidenceTooSmall, Options
-from evalsite.studies import queries, services
+from evalsite.studies import painting, queries, services
 from evalsite.studies.display_files import make_display_files
+from evalsite.studies.locks import StudyNotDraft
 from evalsite.studies.models import Study
+from evalsite.studies.painting import NoSuchSystem
 from evalsite.studies.queries import Preparation
 from evalsite.studies.resolve import Resolved, planned_pairs, resolve
 from evalsite.studies.spec import StudySpec, load_spec, names_a_file, presets
@@ -37,6 +40,8 @@ ACTS = {
     "check": "what is wrong or missing, before anything is painted",
     "apply": "make a draft of the file, or bring the draft to it",
     "prepare": "lay out comparisons and paint; may be stopped and started again",
+    "retry": "ask again for what failed or was cancelled, and wait for it",
+    "cancel": "paint no more of what is still to be painted; what is there stays",
     "open": "freeze the design and take votes, or go on after a pause",
     "pause": "give out no more pairs for now",
     "close": "take no more votes; results appear",
@@ -44,7 +49,8 @@ ACTS = {
     "report": "write report.json, CSV and a page into a folder",
 }
 REFUSALS = (
-    services.StudyNotDraft,
+    StudyNotDraft,
+    NoSuchSystem,
     services.DraftEdited,
     StudyNotOpen,
     StudyStillOpen,
@@ -75,13 +81,18 @@ class Command(BaseCommand):
             "--replace", action="store_true", help="apply: give up edits made elsewhere"
         )
         parser.add_argument(
-            "--no-wait", action="store_true", help="prepare: ask for images and leave"
+            "--no-wait", action="store_true", help="prepare, retry: ask for images and leave"
         )
         parser.add_argument(
             "--retry", action="store_true", help="prepare: ask again for images that failed"
         )
         parser.add_argument(
-            "--anyway", action="store_true", help="prepare: weights lie on the painting machine"
+            "--anyway",
+            action="store_true",
+            help="prepare, retry: weights lie on the painting machine",
+        )
+        parser.add_argument(
+            "--system", default="", metavar="KEY", help="retry, cancel: of this system only"
         )
         parser.add_argument(
             "--out", type=Path, metavar="DIR", help="report: the folder to write (var/reports/SLUG)"
@@ -189,12 +200,40 @@ class Command(BaseCommand):
         if study.state != Study.State.DRAFT:
             self._say(f"Study {study.slug} is {study.state.lower()}: nothing is left to prepare.")
             return
+        self._check_weights(study, options)
+        preparation = services.prepare(study, retry=options["retry"], at=timezone.now())
+        self._paint(study, preparation, options)
+
+    def _retry(self, name: str, options: dict[str, Any]) -> None:
+        study = self._find(name)
+        if study.state == Study.State.DRAFT:
+            self._check_weights(study, options)
+        n_asked = painting.retry(study, system=options["system"], at=timezone.now())
+        preparation = queries.preparation(study, at=timezone.now())
+        if not n_asked and not preparation.pending:
+            hint = f" What is imported is taken again with: study prepare {study.slug}"
+            self._say(f"Nothing is to be painted again.{hint if preparation.failed else ''}")
+            return
+        self._paint(study, preparation, options)
+
+    def _cancel(self, name: str, options: dict[str, Any]) -> None:
+        study = self._find(name)
+        gone = painting.cancel(study, system=options["system"], at=timezone.now())
+        self._say(cancelled_words(gone))
+        if gone.n_images or gone.n_shared:
+            of_system = f" --system {options['system']}" if options["system"] else ""
+            self._say(f"They are asked for again with: study retry {study.slug}{of_system}")
+
+    def _check_weights(self, study: Study, options: dict[str, Any]) -> None:
         missing = queries.missing_by_system(study)
-        if missing and not options["anyway"]:
-            groups = [f"{key}: {text}" for key, texts in missing.items() for text in texts]
+        wanted = {k: v for k, v in missing.items() if options["system"] in ("", k)}
+        if wanted and not options["anyway"]:
+            groups = [f"{key}: {text}" for key, texts in wanted.items() for text in texts]
             hint = "With --anyway it is asked for all the same, for a worker that has it."
             raise CommandError(_listed(f"Not everything is here. {hint}", groups))
-        preparation = services.prepare(study, retry=options["retry"], at=timezone.now())
+
+    def _paint(self, study: Study, preparation: Preparation, options: dict[str, Any]) -> None:
+        """Wait for the workers, and say what came of it."""
         pages.heading(self.console, study.title, f"{study.slug}, {preparation.pending} to paint")
         if options["no_wait"]:
             self._say("Asked for; the sweep and the workers do the rest.")
@@ -202,7 +241,11 @@ class Command(BaseCommand):
         try:
             preparation = self._wait(study, preparation)
         except KeyboardInterrupt:
-            self._say(f"Stopped. What is painted stays; go on with: study prepare {study.slug}")
+            self._say(
+                "Stopped waiting; workers paint on. What is painted stays; "
+                f"go on with: study prepare {study.slug}"
+            )
+            self._say(f"To have no more painted: study cancel {study.slug}")
             raise SystemExit(INTERRUPTED) from None
         self._end(study, preparation)
 
@@ -213,12 +256,12 @@ class Command(BaseCommand):
         with pages.PaintingPage(self.console, preparation, now) as page:
             while True:
                 n_made = make_display_files(study=study, at=timezone.now())
-                before, preparation = preparation, queries.preparation(study)
+                before, preparation = preparation, queries.preparation(study, at=timezone.now())
                 now = time.monotonic()
                 page.show(preparation, now)
                 if not preparation.pending and not n_made:
                     return preparation
-                if n_made or preparation.systems != before.systems:
+                if n_made or _counts(preparation) != _counts(before):
                     moved, warned = now, False
                     continue
                 if now - nudged > NUDGE_EVERY:
@@ -244,11 +287,22 @@ class Command(BaseCommand):
         return True
 
     def _end(self, study: Study, preparation: Preparation) -> None:
-        pages.show_preparation(self.console, preparation)
+        pages.show_preparation(self.console, study.slug, preparation)
         if preparation.obstacles:
-            hint = f"Failed images are asked for again with: study prepare {study.slug} --retry"
-            obstacles = [*preparation.obstacles, *([hint] if preparation.failed else [])]
-            raise CommandError(_listed(f"Study {study.slug} cannot be opened.", obstacles))
+            cancelled = any(system.cancelled_at for system in preparation.systems)
+            hints = [
+                *(
+                    [f"What failed is asked for again with: study retry {study.slug}"]
+                    * (preparation.failed > 0)
+                ),
+                *(
+                    [f"What was cancelled is asked for again with: study retry {study.slug}"]
+                    * cancelled
+                ),
+            ]
+            raise CommandError(
+                _listed(f"Study {study.slug} cannot be opened.", [*preparation.obstacles, *hints])
+            )
         self._say(f"Ready. Next: study open {study.slug}")
 
     # Voting
@@ -276,8 +330,8 @@ class Command(BaseCommand):
         study = self._find(name)
         note = f"{study.slug}, {study.state.lower()}{', simulated' if study.simulated else ''}"
         pages.heading(self.console, study.title, note)
-        preparation = queries.preparation(study)
-        pages.show_preparation(self.console, preparation)
+        preparation = queries.preparation(study, at=timezone.now())
+        pages.show_preparation(self.console, study.slug, preparation)
         if study.state == Study.State.DRAFT:
             pages.show_problems(self.console, [("Before it can open", preparation.obstacles)])
         else:
@@ -315,6 +369,11 @@ class Command(BaseCommand):
 
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _counts(preparation: Preparation) -> list[tuple[int, ...]]:
+    """What moves while images come in."""
+    return [(s.ready, s.claimed, s.failed, s.displayed) for s in preparation.systems]
 
 
 def _rating_address(study: Study) -> str:

@@ -1,0 +1,80 @@
+"""Progress in words, the same in a terminal and on a page."""
+
+from datetime import timedelta
+
+from evalsite.studies.painting import Cancelled
+from evalsite.studies.progress import Failure, SystemProgress
+
+PROMPT_LENGTH = 60
+
+
+def rate_words(rate: float) -> str:
+    """So many images a second, or in the shortest time in which one comes."""
+    for seconds, unit in ((1, "second"), (60, "minute"), (3600, "hour")):
+        n = rate * seconds
+        if n >= 1 or unit == "hour":
+            break
+    amount = f"{n:.1f}" if n < 10 else f"{n:.0f}"
+    return f"{amount} images {'an' if unit == 'hour' else 'a'} {unit}"
+
+
+def time_words(left: timedelta) -> str:
+    """Roughly, as nobody knows it better."""
+    seconds = left.total_seconds()
+    if seconds < 90:
+        return f"about {max(5, round(seconds / 5) * 5)} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"about {minutes} min"
+    hours, rest = divmod(round(minutes / 10) * 10, 60)
+    if hours < 48:
+        return f"about {hours} h {rest} min" if rest else f"about {hours} h"
+    return f"about {round(hours / 24)} days"
+
+
+def notes_of(system: SystemProgress) -> list[str]:
+    """What else there is to say of a system, beside how many images are ready."""
+    notes = [f"{system.failed:,} failed"] if system.failed else []
+    if system.cancelled_at:
+        notes.append("cancelled")
+    if system.unasked:
+        notes.append(f"{system.unasked:,} not asked for{'' if system.cancelled_at else ' yet'}")
+    if system.cancelled_at and system.pending:
+        notes.append(f"{system.pending:,} painted all the same, for another study")
+    elif system.claimed:
+        notes.append(f"{system.claimed:,} being painted")
+    if system.time_left is not None and system.rate is not None:
+        notes += [rate_words(system.rate), f"{time_words(system.time_left)} left"]
+    elif system.pending and not system.cancelled_at:
+        notes.append("time left not known yet" if system.claimed else "waits for a worker")
+    return notes
+
+
+def failure_words(failure: Failure) -> str:
+    """A reason with how often, and one image to look at."""
+    words = f"{failure.n:,} x {failure.words}"
+    if failure.image_id is None:
+        return words
+    which = f"image {failure.image_id}, “{failure.prompt[:PROMPT_LENGTH]}”"
+    return f"{words} ({which})" if failure.n == 1 else f"{words} (for example {which})"
+
+
+def cancelled_words(gone: Cancelled) -> str:
+    """What came of cancelling."""
+    if not gone.n_images and not gone.n_shared:
+        return "No image was to be painted: nothing is cancelled."
+    words = f"Cancelled: {_images(gone.n_images)}."
+    if gone.n_shared:
+        words += f" Painted all the same, for another study: {_images(gone.n_shared)}."
+    return words
+
+
+def retried_words(n_asked: int) -> str:
+    """What came of retrying."""
+    if n_asked:
+        return f"Asked for again: {_images(n_asked)}."
+    return "No image was asked for again. What is imported is taken again by preparing."
+
+
+def _images(n: int) -> str:
+    return f"{n:,} image{'' if n == 1 else 's'}"

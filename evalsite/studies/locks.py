@@ -1,0 +1,28 @@
+"""The lock under which a draft's design, and what it wants to have painted, may change."""
+
+from evalsite.studies.models import Study
+
+
+class StudyNotDraft(Exception):
+    """An opened study refuses any change of its design."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(
+            f"study {study.slug} is {study.state.lower()}: its design stands since it was "
+            "opened. Apply the file under another slug for a new study."
+        )
+
+
+def lock_draft(study: Study) -> Study:
+    """The study as it now is, locked and still a draft; else StudyNotDraft.
+
+    Every draft is locked with it, in order. Drafts share images, and cancelling reads what all of
+    them want: under the lock of its own row alone it would not see an entry that another draft
+    lays at the same moment, and that draft would wait for ever.
+    """
+    drafts = Study.objects.select_for_update().filter(state=Study.State.DRAFT).order_by("pk")
+    is_draft = study.pk in set(drafts.values_list("pk", flat=True))
+    locked = Study.objects.get(pk=study.pk)
+    if not is_draft:
+        raise StudyNotDraft(locked)
+    return locked
