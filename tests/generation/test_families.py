@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers as d
 import numpy as np
 import pytest
 
@@ -170,10 +171,18 @@ def test_another_kind_of_checkpoint_is_refused_before_it_is_loaded(tmp_path, fam
     assert expected in problem
 
 
-def test_a_model_in_several_files_of_a_variant_is_found(tmp_path):
+def test_models_in_several_files_of_a_variant_are_found_and_loaded(tmp_path):
     recipe = recipe_for("sd1", tmp_path)
-    folder = Path(recipe.checkpoint)
-    for file in folder.rglob("*.safetensors"):
-        file.rename(file.with_name(f"{file.stem}.fp16-00001-of-00001.safetensors"))
-    sharded = Recipe.model_validate(recipe.as_json() | pinned(folder) | {"variant": "fp16"})
-    assert weights.problems(sharded, []) == []
+    split = tmp_path / "split"
+    whole = d.StableDiffusionPipeline.from_pretrained(recipe.checkpoint, safety_checker=None)
+    whole.save_pretrained(split, variant="fp16", max_shard_size="50KB")
+    shards = sorted(split.rglob("*.fp16-00002-of-*.safetensors"))
+    assert {file.parent.name for file in shards} == {"text_encoder", "unet", "vae"}
+    sharded = Recipe.model_validate(recipe.as_json() | pinned(split) | {"variant": "fp16"})
+    assert (pixels(load(sharded), ["a cat"], [1]) == pixels(load(recipe), ["a cat"], [1])).all()
+    shards[0].unlink()
+    lacking = Recipe.model_validate(sharded.as_json() | pinned(split))
+    (problem,) = weights.problems(lacking, [])
+    assert problem.startswith(f"checkpoint: {shards[0]} is not there; ")
+    with pytest.raises(OSError, match=shards[0].name):
+        pipelines.load(lacking, weights.locate(lacking, []), device="cpu")

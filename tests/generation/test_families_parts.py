@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -88,13 +89,67 @@ def test_a_lora_in_other_forms_is_read(base, tmp_path, names):
             {"unet.conv_in.lora_A.weight": torch.ones(1, 4)},
             "only half of what changes unet.conv_in",
         ),
-        ({"unet.conv_in.lora_bias": torch.ones(1)}, "which is no part of a LoRA known here"),
         (pair("prior.attn1.to_q", down="lora_A", up="lora_B"), "changes prior, which this"),
     ],
 )
 def test_a_lora_that_would_have_no_effect_is_refused(base, tmp_path, tensors, message):
     with pytest.raises(ValueError, match=message):
         load(base, **lora(tmp_path / "lora", tensors))
+
+
+NO_LORA = {
+    "a DoRA of kohya's": (pair(KOHYA) | {f"{KOHYA}.dora_scale": torch.ones(1)}, "is a DoRA"),
+    "a DoRA of peft's": (
+        pair(f"unet.{LAYER}", down="lora_A", up="lora_B")
+        | {f"unet.{LAYER}.lora_magnitude_vector": torch.ones(32)},
+        "is a DoRA",
+    ),
+    "a LoHa": ({f"{KOHYA}.hada_w1_a": torch.ones(1)}, "is a LoHa"),
+    "a LoKr": ({f"{KOHYA}.lokr_w1": torch.ones(1)}, "is a LoKr"),
+    "neither": ({"unet.conv_in.lora_bias": torch.ones(1)}, "is no LoRA known here"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LORA)
+def test_what_is_no_lora_is_refused_before_painting_and_by_the_worker(base, tmp_path, kind):
+    tensors, message = NO_LORA[kind]
+    named = lora(tmp_path / "lora", tensors)
+    of = Recipe.model_validate(base.as_json() | named)
+    (problem,) = weights.problems(of, [])
+    assert problem.startswith(f"lora: {tmp_path}/lora/pytorch_lora_weights.safetensors {message}")
+    assert f"it holds {list(tensors)[-1]}; expected a LoRA alone" in problem
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(of, weights.locate(of, []), device="cpu")
+
+
+def test_diffusers_alone_would_take_a_dora_for_a_lora(tmp_path):
+    # Why its reader is not asked first: what it leaves out it does not tell.
+    tensors, _ = NO_LORA["a DoRA of kohya's"]
+    lora(tmp_path / "lora", tensors)
+    kind = diffusers.StableDiffusionXLPipeline
+    read, _ = kind.lora_state_dict(tmp_path / "lora")
+    assert len(read) == 2
+
+
+def test_a_lora_with_its_strengths_in_the_header_is_refused(base, tmp_path):
+    named = lora(tmp_path / "lora", pair(KOHYA))
+    file = tmp_path / "lora" / "pytorch_lora_weights.safetensors"
+    save_file(pair(KOHYA), file, {"lora_adapter_metadata": '{"unet.lora_alpha": 4}'})
+    named["lora_revision"] = folder_revision(tmp_path / "lora")
+    (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert problem.startswith(f"lora: {file} keeps its strengths in its header")
+
+
+def test_a_lora_in_the_hub_s_cache_is_read_without_the_hub(base, tmp_path, monkeypatch):
+    commit = "c" * 40
+    lora(tmp_path / "lora", pair(KOHYA))
+    snapshots = tmp_path / "models--org--lora" / "snapshots"
+    snapshots.mkdir(parents=True)
+    (tmp_path / "lora").rename(snapshots / commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # read at import
+    painter = load(base, lora="org/lora", lora_revision=commit)
+    assert not torch.equal(weight(painter), weight(load(base)))
 
 
 def test_a_lora_without_its_file_is_a_problem_before_painting(base, tmp_path):
