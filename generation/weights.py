@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.decoders import vae_problems
 from generation.headers import lora_problem, split_problems
 from generation.manifest import ManifestError, read_manifest
 from generation.spec import PLACES, Place, Recipe, find_checkpoint, folder_revision, is_commit
@@ -97,6 +98,13 @@ def _folder(field: str, name: str, folders: Sequence[Path]) -> Path:
     return folder
 
 
+def _where(place: Place, folders: Sequence[Path]) -> Path:
+    """Where weights lie, or would."""
+    if is_commit(place.revision):
+        return _cached(place)
+    return find_checkpoint(place.name, folders) or Path(place.name)
+
+
 def _check_revision(field: str, folder: Path, expected: str) -> None:
     actual = folder_revision(folder)
     if actual != expected:
@@ -116,11 +124,15 @@ def _place_problems(recipe: Recipe, place: Place, folders: Sequence[Path]) -> li
             _check_revision(place.field, folder, place.revision)
         if place.field == "lora":
             return _lora_problems(folder)
+        found = []
         if place.field in PLACES[1:]:
             parts = [place.field if (folder / place.field).is_dir() else "."]
         else:
             parts = _parts(recipe, place, folder)
-        return [
+        if place.field == "vae":
+            own = _where(recipe.places[0], folders)
+            found = [f"vae: {told}" for told in vae_problems(folder / parts[0], own / "vae")]
+        return found + [
             problem
             for part in parts
             for problem in _file_problems(place.field, folder / part, variant)

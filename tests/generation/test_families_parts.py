@@ -1,5 +1,6 @@
 """What a recipe adds to a checkpoint or replaces in it: a LoRA, a VAE, its precision."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from generation import pipelines, weights
+from generation import decoders, pipelines, weights
 from generation.spec import Recipe, folder_revision
 from tests.generation import random_families
 from tests.generation.studio import recipe
@@ -172,6 +173,88 @@ def test_another_vae_replaces_the_checkpoint_s_own(base, tmp_path):
     (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
     assert problem.startswith("vae: the content of")
     assert "the files were changed" in problem
+    named["vae_revision"] = folder_revision(tmp_path / "vae-fix")
+    (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert "config.json cannot be read; expected one that names the VAE's class" in problem
+
+
+def vae(folder: Path, model: Any) -> dict[str, str]:
+    model.save_pretrained(folder)
+    return {"vae": str(folder), "vae_revision": folder_revision(folder)}
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd1", "flux"])
+def test_a_tiny_vae_decodes_the_same_latents(base, tmp_path, name):
+    if name != "sdxl":
+        folder = random_families.save_random(name, tmp_path)
+        changes = {"family": "diffusers", "checkpoint": str(folder)}
+        base = Recipe.model_validate(
+            base.as_json() | changes | {"revision": folder_revision(folder)}
+        )
+    plain = load(base)
+    painter = load(base, **vae(tmp_path / "taesd", random_families.tiny_vae()))
+    assert type(painter._pipeline.vae) is diffusers.AutoencoderTiny
+    latents = [caught_latents(one) for one in (plain, painter)]
+    own, scale = plain._pipeline.vae.config, painter._pipeline.vae.config.scaling_factor
+    # What the model painted, before each pipeline undid what its own VAE does to it.
+    painted = (latents[0] - (own.shift_factor or 0)) * own.scaling_factor
+    assert torch.allclose(latents[1] * scale, painted, atol=1e-5)
+    assert pixels(painter, ["a cat"], [1]).shape == (1, 32, 32, 3)
+
+
+def caught_latents(painter: Any) -> Any:
+    caught: list[Any] = []
+    decode = painter._pipeline.vae.decode
+
+    def watched(latents: Any, *args: Any, **options: Any) -> Any:
+        caught.append(latents.clone())
+        return decode(latents, *args, **options)
+
+    painter._pipeline.vae.decode = watched
+    painter.paint(["a cat"], [1])
+    return caught[0]
+
+
+def another_decoder() -> Any:
+    return diffusers.AsymmetricAutoencoderKL(
+        down_block_out_channels=(8,), up_block_out_channels=(8,), norm_num_groups=8
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            another_decoder,
+            "holds a AsymmetricAutoencoderKL, expected AutoencoderKL or AutoencoderTiny",
+        ),
+        (lambda: random_families.vae(scaling_factor=0.13025), "expected scaling_factor 0.18215"),
+        (lambda: random_families.vae(shift_factor=0.1), "expected shift_factor None, found 0.1"),
+        (lambda: random_families.vae(16), "expected latent_channels 4, found 16"),
+        (lambda: random_families.tiny_vae(16), "expected latent_channels 4, found 16"),
+        (lambda: random_families.vae(levels=2), "expected levels 3, found 2"),
+        (lambda: random_families.tiny_vae(levels=2), "expected levels 3, found 2"),
+    ],
+)
+def test_a_vae_that_was_made_for_other_latents_is_refused(base, tmp_path, model, message):
+    named = vae(tmp_path / "other", model())
+    found = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert [line for line in found if line.startswith(f"vae: {tmp_path}/other") and message in line]
+
+
+def test_the_worker_refuses_a_kind_of_vae_that_cannot_stand_in(base, tmp_path):
+    named = vae(tmp_path / "other", another_decoder())
+    of = Recipe.model_validate(base.as_json() | named)
+    with pytest.raises(ValueError, match="holds a AsymmetricAutoencoderKL"):
+        pipelines.load(of, weights.locate(of, []), device="cpu")
+
+
+@pytest.mark.parametrize("kind", decoders.DEFAULTS)
+def test_what_a_vae_takes_where_its_settings_are_silent_is_known(kind):
+    parameters = inspect.signature(getattr(diffusers, kind).__init__).parameters
+    for key in decoders.SAME:
+        default = parameters[key].default if key in parameters else None
+        assert decoders.DEFAULTS[kind].get(key) == default, key
 
 
 def test_decoding_in_another_precision_changes_pixels_by_rounding_only(base):
