@@ -14,7 +14,16 @@ from pathlib import Path
 from generation.decoders import vae_problems
 from generation.headers import lora_problem, split_problems
 from generation.manifest import ManifestError, read_manifest
-from generation.spec import PLACES, Place, Recipe, find_checkpoint, folder_revision, is_commit
+from generation.spec import (
+    PLACES,
+    Place,
+    Recipe,
+    Stage,
+    find_checkpoint,
+    folder_revision,
+    if_scheduler_problems,
+    is_commit,
+)
 
 # How the class that a checkpoint's index names must begin. `diffusers` takes what has weights.
 PIPELINES = {
@@ -145,7 +154,11 @@ def _variant(recipe: Recipe, place: Place) -> str:
     """A stage has its own files; whatever replaces a part comes in the checkpoint's variant."""
     if place.field in PLACES:
         return recipe.variant
-    return next(stage.variant for stage in recipe.stages if stage.checkpoint == place.name)
+    return _stage(recipe, place).variant
+
+
+def _stage(recipe: Recipe, place: Place) -> Stage:
+    return next(stage for stage in recipe.stages if stage.checkpoint == place.name)
 
 
 def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
@@ -167,6 +180,8 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
     unused = {field for field in ("unet", "vae") if getattr(recipe, field)}
     if kind == "IFSuperResolutionPipeline":
         unused = {"text_encoder"}  # the first stage's embeddings are handed on
+        for problem in if_scheduler_problems(_stage(recipe, place).scheduler):
+            raise WeightsError(f"{place.field.removesuffix('checkpoint')}{problem}")
     return [
         part
         for part, library_and_class in names.items()

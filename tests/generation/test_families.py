@@ -105,7 +105,8 @@ def test_every_family_that_paints_has_its_fields_and_its_module():
 def test_stages_reach_the_pixels_and_their_absence_is_named(tmp_path):
     recipe = recipe_for("if", tmp_path)
     plain = pixels(load(recipe), ["a cat"], [1])
-    for change in ({"steps": 3}, {"guidance": 1}, {"noise_level": 100}):
+    solver = {"scheduler": "DPMSolverMultistepScheduler"}
+    for change in ({"steps": 3}, {"guidance": 1}, {"noise_level": 100}, solver):
         stages = [stage.model_dump() for stage in recipe.stages]
         stages[0] |= change
         other = Recipe.model_validate(recipe.as_json() | {"stages": stages})
@@ -115,6 +116,30 @@ def test_stages_reach_the_pixels_and_their_absence_is_named(tmp_path):
     lost = Recipe.model_validate(recipe.as_json() | {"stages": stages})
     (problem,) = weights.problems(lost, [])
     assert problem.startswith(f"stages 1: checkpoint {tmp_path}/gone: no such folder")
+
+
+def test_every_stage_of_if_has_its_scheduler(tmp_path):
+    recipe = recipe_for("if", tmp_path)
+    stages = [stage.model_dump() for stage in recipe.stages]
+    stages[0]["scheduler"] = solver = "DPMSolverMultistepScheduler"
+    stages[1]["scheduler"] = "EulerDiscreteScheduler"  # the upscaler's: it predicts no variance
+    other = Recipe.model_validate(recipe.as_json() | {"stages": stages, "scheduler": solver})
+    painter = load(other)
+    parts = [painter._pipeline, *painter._later]
+    assert [type(one.scheduler).__name__ for one in parts] == [
+        solver,
+        solver,
+        "EulerDiscreteScheduler",
+    ]
+    assert painter.facts["scheduler"] == solver
+    together = pixels(painter, PROMPTS, SEEDS)
+    assert np.abs(together[1] - pixels(painter, PROMPTS[1:2], SEEDS[1:2])[0]).max() <= 1
+    stages[0]["scheduler"] = "EulerDiscreteScheduler"
+    wrong = Recipe.model_validate(recipe.as_json() | {"stages": stages})
+    (problem,) = weights.problems(wrong, [])
+    assert problem.startswith("stages 1: scheduler: IF predicts a variance, which 'Euler")
+    with pytest.raises(RuntimeError, match="size of tensor"):  # why it is refused
+        pipelines.load(wrong, weights.locate(wrong, []), device="cpu").paint(["a cat"], [1])
 
 
 def test_two_stages_of_if_end_before_the_upscaler(tmp_path):
@@ -152,6 +177,7 @@ def test_a_pipeline_that_needs_an_image_is_refused_by_what_it_lacks(tmp_path):
         ("sd1", {"vae": "x"}, "vae_revision: x is a folder, expected the hash"),
         ("if", {"stages": ()}, "stages: 0 given, expected 1 or 2"),
         ("if", {"width": 64}, "width: expected a multiple of 128"),
+        ("if", {"scheduler": "LCMScheduler"}, "scheduler: IF predicts a variance, which 'LCMSch"),
         ("if", {"lora": "x"}, "lora: the family deepfloyd-if does not use this"),
     ],
 )
