@@ -54,6 +54,15 @@ def read_header(file: Path) -> Header:
     return Header(frozenset(told), texts)
 
 
+def file_problem(file: Path) -> str:
+    """Why a file cannot be loaded; empty when it is whole."""
+    try:
+        read_header(file)
+    except (OSError, HeaderError) as error:
+        return str(error)
+    return ""
+
+
 def split_problems(index: Path) -> list[str]:
     """What lacks of a model in several files, whose index names the file of every tensor."""
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generation.decoders import vae_problems
-from generation.headers import lora_problem, split_problems
+from generation.headers import file_problem, lora_problem, split_problems
 from generation.manifest import ManifestError, read_manifest
 from generation.spec import (
     PLACES,
@@ -217,7 +217,7 @@ def _file_problems(field: str, folder: Path, variant: str) -> list[str]:
         index = f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"
         there = ", ".join(usable)
         return [f"{field}: expected {index} in {folder}, which says what is in {there}"]
-    return []
+    return [f"{field}: {problem}" for name in usable if (problem := file_problem(folder / name))]
 
 
 def _is_variant(file: str, variant: str) -> bool:

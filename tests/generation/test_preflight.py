@@ -23,10 +23,14 @@ def checkpoint(tmp_path: Path, settings) -> Path:
     folder = tmp_path / "checkpoints" / "random-sdxl"
     for part in ("unet", "vae", "text_encoder_2"):
         (folder / part).mkdir(parents=True)
-        (folder / part / "model.safetensors").write_text(part)
+        write_weights(folder / part / "model.safetensors", part)
     write_index(folder)
     settings.CHECKPOINT_DIRS = [tmp_path / "nowhere", tmp_path / "checkpoints"]
     return folder
+
+
+def write_weights(file: Path, content: str) -> None:
+    save_file({"weight": np.frombuffer(content.encode(), np.uint8)}, file)
 
 
 def write_index(folder: Path, kind: str = "StableDiffusionXLPipeline") -> None:
@@ -54,7 +58,7 @@ def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(checkp
 
 def test_other_content_than_the_recipe_names_is_a_problem(checkpoint):
     expected = folder_revision(checkpoint)
-    (checkpoint / "vae" / "model.safetensors").write_text("another vae")
+    write_weights(checkpoint / "vae" / "model.safetensors", "another vae")
     (problem,) = found(checkpoint, revision=expected)
     assert "the files were changed, or these are others" in problem
 
@@ -73,6 +77,15 @@ def test_a_variant_that_needs_naming_is_named(checkpoint):
     assert len(found(checkpoint)) == 3
     assert "found model.fp16.safetensors; set variant" in found(checkpoint)[0]
     assert found(checkpoint, variant="fp16") == []
+
+
+def test_a_file_that_is_cut_short_is_named_even_where_its_hash_was_pinned(checkpoint):
+    file = checkpoint / "unet" / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert found(checkpoint) == [
+        f"checkpoint: {file}: expected {len(whole):,} bytes, found {len(whole) - 1:,}"
+    ]
 
 
 def split(folder: Path, index: str, shard: str) -> list[Path]:
@@ -147,7 +160,7 @@ def test_a_replaced_unet_is_looked_for_and_the_own_one_is_not(checkpoint, tmp_pa
     shutil.rmtree(checkpoint / "unet")
     other = tmp_path / "checkpoints" / "lcm"
     other.mkdir()
-    (other / "model.safetensors").write_text("unet")
+    write_weights(other / "model.safetensors", "unet")
     assert found(checkpoint, unet="lcm", unet_revision=folder_revision(other)) == []
     (problem,) = found(checkpoint, unet="gone", unet_revision=folder_revision(other))
     assert problem.startswith("unet gone: no such folder")
