@@ -91,11 +91,34 @@ MEDIA_ROOT = VAR_DIR / "media"
 STORAGE_URL = env.str("STORAGE_URL", default="")
 if STORAGE_URL and not STORAGE_URL.startswith("s3://"):
     raise ImproperlyConfigured("STORAGE_URL: expected s3://bucket-name, or nothing for var/media.")
+STORAGE_TIMEOUT_S = env.float("STORAGE_TIMEOUT_S", default=5)
+if STORAGE_TIMEOUT_S <= 0:
+    raise ImproperlyConfigured("STORAGE_TIMEOUT_S: expected seconds, more than 0.")
+
+
+def _bucket(name: str) -> dict[str, object]:
+    """A bucket that is asked twice and then given up: its library's own limits, a minute and five
+    tries, would hold the thread of a page that could say meanwhile that it is away."""
+    from boto3.s3.transfer import TransferConfig
+    from botocore.config import Config
+
+    return {
+        "bucket_name": name,
+        "file_overwrite": False,
+        "client_config": Config(
+            connect_timeout=STORAGE_TIMEOUT_S,
+            read_timeout=STORAGE_TIMEOUT_S,
+            retries={"total_max_attempts": 2, "mode": "standard"},
+        ),
+        "transfer_config": TransferConfig(num_download_attempts=2),
+    }
+
+
 STORAGES = {
     "default": (
         {
             "BACKEND": "storages.backends.s3.S3Storage",
-            "OPTIONS": {"bucket_name": STORAGE_URL.removeprefix("s3://"), "file_overwrite": False},
+            "OPTIONS": _bucket(STORAGE_URL.removeprefix("s3://")),
         }
         if STORAGE_URL
         else {"BACKEND": "generation.storage.DurableStorage"}

@@ -36,13 +36,17 @@ SCHEDULERS = {
     "UniPCMultistepScheduler": False,
 }
 
+# Those that know of the variance which IF predicts beside the noise. The first is the checkpoints'
+# own, and that of the published settings.
+IF_SCHEDULERS = ("DDPMScheduler", "DPMSolverMultistepScheduler")
+
 # What a recipe of each family may set beyond the fields that every one needs. A field that a
 # family does not use is refused, so that no setting is written down and then ignored.
 _SAMPLER = {"scheduler", "timestep_spacing", "timesteps"}
 _PARTS = {"lora", "lora_revision", "lora_scale", "vae", "vae_revision", "vae_dtype"}
 USES = {
     "sdxl": {"variant", "unet", "unet_revision", *_PARTS, *_SAMPLER},
-    "deepfloyd-if": {"variant", "stages"},
+    "deepfloyd-if": {"variant", "stages", "scheduler"},
     "amused": {"variant"},
     "diffusers": {"variant", *_PARTS, *_SAMPLER},
 }
@@ -56,7 +60,7 @@ class Stage(BaseModel):
     """What enlarges the image of the stage before fourfold: another checkpoint, sampled on its own.
 
     `noise_level` is how much noise goes into the image to be enlarged, as a timestep; without it,
-    the pipeline's own default.
+    the pipeline's own default. `scheduler` is a class of diffusers; empty: the checkpoint's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -67,6 +71,7 @@ class Stage(BaseModel):
     steps: Annotated[int, Field(ge=1, le=TRAIN_STEPS)]
     guidance: Annotated[float, Field(ge=0, le=100)]
     noise_level: Annotated[int, Field(ge=0, lt=TRAIN_STEPS)] | None = None
+    scheduler: str = ""
 
 
 class Place(NamedTuple):
@@ -226,11 +231,16 @@ def _foreign_fields(recipe: Recipe) -> list[str]:
 def _stage_problems(recipe: Recipe) -> list[str]:
     if recipe.family != "deepfloyd-if":
         return []
-    problems = []
+    problems = if_scheduler_problems(recipe.scheduler)
     if not 1 <= len(recipe.stages) <= MAX_STAGES:
         problems.append(
             f"stages: {len(recipe.stages)} given, expected 1 or {MAX_STAGES} after the checkpoint's"
         )
+    problems += [
+        f"stages {number}: {problem}"
+        for number, stage in enumerate(recipe.stages, start=1)
+        for problem in _unknown_scheduler(stage.scheduler)
+    ]
     unit = 8 * STAGE_FACTOR ** len(recipe.stages)
     problems += [
         f"{field}: expected a multiple of {unit}, since each stage enlarges {STAGE_FACTOR} times"
@@ -264,12 +274,7 @@ def _place_problems(field: str, place: str, revision: str) -> list[str]:
 
 
 def _schedule_problems(recipe: Recipe) -> list[str]:
-    problems = []
-    if recipe.scheduler and recipe.scheduler not in SCHEDULERS:
-        problems.append(
-            f"scheduler: {recipe.scheduler!r} is not known, expected one of "
-            + ", ".join(SCHEDULERS)
-        )
+    problems = [] if recipe.family == "deepfloyd-if" else _unknown_scheduler(recipe.scheduler)
     if not recipe.timesteps:
         return problems
     if len(recipe.timesteps) != recipe.steps:
@@ -285,6 +290,20 @@ def _schedule_problems(recipe: Recipe) -> list[str]:
     elif not SCHEDULERS.get(recipe.scheduler, True):
         problems.append(f"timesteps: {recipe.scheduler} does not accept explicit ones")
     return problems
+
+
+def if_scheduler_problems(name: str) -> list[str]:
+    """Why IF's own models cannot be sampled with this scheduler."""
+    if not name or name in IF_SCHEDULERS:
+        return []
+    expected = " or ".join(IF_SCHEDULERS)
+    return [f"scheduler: IF predicts a variance, which {name!r} does not take; expected {expected}"]
+
+
+def _unknown_scheduler(name: str) -> list[str]:
+    if not name or name in SCHEDULERS:
+        return []
+    return [f"scheduler: {name!r} is not known, expected one of {', '.join(SCHEDULERS)}"]
 
 
 def public_place(place: str) -> str:

@@ -6,12 +6,24 @@ No Django, no torch.
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.decoders import vae_problems
+from generation.headers import file_problem, lora_problem, split_problems
 from generation.manifest import ManifestError, read_manifest
-from generation.spec import PLACES, Place, Recipe, find_checkpoint, folder_revision, is_commit
+from generation.spec import (
+    PLACES,
+    Place,
+    Recipe,
+    Stage,
+    find_checkpoint,
+    folder_revision,
+    if_scheduler_problems,
+    is_commit,
+)
 
 # How the class that a checkpoint's index names must begin. `diffusers` takes what has weights.
 PIPELINES = {
@@ -32,6 +44,7 @@ NO_WEIGHTS = (
     "safety_checker",
     "watermarker",
 )
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the name of one of a model's several files
 LORA_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers' own tools give
 
 
@@ -94,6 +107,13 @@ def _folder(field: str, name: str, folders: Sequence[Path]) -> Path:
     return folder
 
 
+def _where(place: Place, folders: Sequence[Path]) -> Path:
+    """Where weights lie, or would."""
+    if is_commit(place.revision):
+        return _cached(place)
+    return find_checkpoint(place.name, folders) or Path(place.name)
+
+
 def _check_revision(field: str, folder: Path, expected: str) -> None:
     actual = folder_revision(folder)
     if actual != expected:
@@ -113,14 +133,18 @@ def _place_problems(recipe: Recipe, place: Place, folders: Sequence[Path]) -> li
             _check_revision(place.field, folder, place.revision)
         if place.field == "lora":
             return _lora_problems(folder)
+        found = []
         if place.field in PLACES[1:]:
             parts = [place.field if (folder / place.field).is_dir() else "."]
         else:
             parts = _parts(recipe, place, folder)
-        return [
+        if place.field == "vae":
+            own = _where(recipe.places[0], folders)
+            found = [f"vae: {told}" for told in vae_problems(folder / parts[0], own / "vae")]
+        return found + [
             problem
             for part in parts
-            if (problem := _file_problem(place.field, folder / part, variant))
+            for problem in _file_problems(place.field, folder / part, variant)
         ]
     except WeightsError as error:
         return [str(error)]
@@ -130,7 +154,11 @@ def _variant(recipe: Recipe, place: Place) -> str:
     """A stage has its own files; whatever replaces a part comes in the checkpoint's variant."""
     if place.field in PLACES:
         return recipe.variant
-    return next(stage.variant for stage in recipe.stages if stage.checkpoint == place.name)
+    return _stage(recipe, place).variant
+
+
+def _stage(recipe: Recipe, place: Place) -> Stage:
+    return next(stage for stage in recipe.stages if stage.checkpoint == place.name)
 
 
 def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
@@ -152,6 +180,8 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
     unused = {field for field in ("unet", "vae") if getattr(recipe, field)}
     if kind == "IFSuperResolutionPipeline":
         unused = {"text_encoder"}  # the first stage's embeddings are handed on
+        for problem in if_scheduler_problems(_stage(recipe, place).scheduler):
+            raise WeightsError(f"{place.field.removesuffix('checkpoint')}{problem}")
     return [
         part
         for part, library_and_class in names.items()
@@ -164,20 +194,30 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
 
 def _lora_problems(folder: Path) -> list[str]:
     files = sorted(path.name for path in folder.glob("*.safetensors"))
-    if files == [LORA_FILE]:
-        return []
-    there = ", ".join(files) or "none (pickled weights are not loaded)"
-    return [f"lora: expected {LORA_FILE} alone in {folder}, found {there}"]
+    if files != [LORA_FILE]:
+        there = ", ".join(files) or "none (pickled weights are not loaded)"
+        return [f"lora: expected {LORA_FILE} alone in {folder}, found {there}"]
+    problem = lora_problem(folder / LORA_FILE)
+    return [f"lora: {problem}"] if problem else []
 
 
-def _file_problem(field: str, folder: Path, variant: str) -> str:
-    files = [path.name for path in folder.glob("*.safetensors")]
-    if any(_is_variant(name, variant) for name in files):
-        return ""
-    what = f"*.{variant}.safetensors" if variant else "*.safetensors"
-    there = ", ".join(sorted(files)) or "none (pickled weights are not loaded)"
-    hint = "; set variant" if files and not variant else ""
-    return f"{field}: expected {what} in {folder}, found {there}{hint}"
+def _file_problems(field: str, folder: Path, variant: str) -> list[str]:
+    """What lacks of the files that hold one model; of a model in several files, each by name."""
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    usable = [name for name in files if _is_variant(name, variant)]
+    if not usable:
+        what = f"*.{variant}.safetensors" if variant else "*.safetensors"
+        there = ", ".join(files) or "none (pickled weights are not loaded)"
+        hint = "; set variant" if files and not variant else ""
+        return [f"{field}: expected {what} in {folder}, found {there}{hint}"]
+    indexes = sorted(path for path in folder.glob("*.json") if _is_index(path.name, variant))
+    if indexes:
+        return [f"{field}: {problem}" for problem in split_problems(indexes[0])]
+    if all(SHARD.search(name) for name in usable):
+        index = f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"
+        there = ", ".join(usable)
+        return [f"{field}: expected {index} in {folder}, which says what is in {there}"]
+    return [f"{field}: {problem}" for name in usable if (problem := file_problem(folder / name))]
 
 
 def _is_variant(file: str, variant: str) -> bool:
@@ -185,6 +225,12 @@ def _is_variant(file: str, variant: str) -> bool:
     if not variant:
         return file.count(".") == 1
     return f".{variant}." in file or f".{variant}-" in file
+
+
+def _is_index(file: str, variant: str) -> bool:
+    """The names that diffusers and transformers look for; a variant stood elsewhere at first."""
+    after = [f".index.{variant}.json", f".{variant}.index.json"] if variant else [".index.json"]
+    return file.partition(".safetensors")[2] in after
 
 
 def _snapshot(place: Place, variant: str) -> Path:

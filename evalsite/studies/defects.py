@@ -1,8 +1,8 @@
 """Images that were painted and yet are none, found before a rater sees them.
 
-Blank: one colour all over, as a safety filter leaves it. Duplicate: a system's image, pixel for
-pixel, under another prompt or another seed as well. Which of the two is right nobody can tell, so
-each is one. The study's rules say what comes of them, the same for every system.
+Blank: one colour all over, to the eye, as a safety filter leaves it. Duplicate: a system's image,
+pixel for pixel, under another prompt or another seed as well. Which of the two is right nobody can
+tell, so each is one. The study's rules say what comes of them, the same for every system.
 """
 
 import logging

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from evalsite.studies.prompts import PromptFileError, PromptRow, read_prompts
 from evalsite.studies.spec import PromptFile, StudySpec
-from evalsite.studies.spec_problems import recipe_words, unpinned
+from evalsite.studies.spec_problems import Sound, recipe_problems, recipe_words, unpinned
 from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.services import preflight
@@ -124,6 +124,23 @@ def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
         prompt_source=source,
         prompt_problems=tuple(problems),
     )
+
+
+def problems_of(sound: Sound, *, checkpoint_dirs: Iterable[Path]) -> list[str]:
+    """What else is wrong or missing of a study file with problems, as far as its sound parts tell:
+    of its prompts where nothing is wrong with them, and of each system that is sound."""
+    spec, folders = sound.spec, list(checkpoint_dirs)
+    rows, told = list[PromptRow](), list[str]()
+    if not {"prompts", "seed"} & sound.faulty:
+        rows, _, told = read_prompts_of(spec)
+    texts = [row.text for row in rows]
+    systems = [
+        resolve_system(system, spec.folder, folders, texts)
+        for system in spec.systems
+        if "systems" in sound.faulty or not recipe_problems(system, spec.folder)  # told already
+    ]
+    found = Resolved(spec, tuple(systems), tuple(rows), prompt_problems=tuple(told))
+    return [*found.problems, *found.missing]
 
 
 def read_prompts_of(spec: StudySpec) -> tuple[list[PromptRow], dict[str, Any], list[str]]:

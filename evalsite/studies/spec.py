@@ -6,6 +6,7 @@ docs/study-file.md shows the whole format. Every field's description completes t
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -23,7 +25,13 @@ from pydantic import (
 from evalsite.studies import catalogue
 from evalsite.studies.prompts import MAX_PROMPT_LENGTH, PromptQuery
 from evalsite.studies.spec_claims import ClaimSpec, LooksSpec
-from evalsite.studies.spec_problems import SpecError, cross_check, describe_problems, syntax_problem
+from evalsite.studies.spec_problems import (
+    Sound,
+    SpecError,
+    cross_check,
+    describe_problems,
+    syntax_problem,
+)
 from evalsite.studies.spec_systems import Key, SystemSpec, Table
 
 PRESETS = Path(__file__).resolve().parent / "presets"
@@ -171,6 +179,18 @@ class StudySpec(Table):
         return self.slug or Path(self._name).stem.lower()
 
 
+_ELSEWHERE = {"label": "-", "family": "imported", "folder": "-"}
+STAND_INS: dict[str, Any] = {  # for the required keys of a faulty file: never looked at
+    "title": "-",
+    "seed": 0,
+    "votes_per_comparison": 1,
+    "display": {"size": 16},
+    "prompts": ["-"],
+    "systems": [_ELSEWHERE | {"key": key} for key in "ab"],
+    "criteria": [{"key": "a", "question": "-"}],
+}
+
+
 def presets() -> list[str]:
     """The names of the studies shipped with the project."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
@@ -198,16 +218,18 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
 def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
     """Check a study's tables. Raises SpecError with every problem found."""
     data, unknown = catalogue.spread(data)
+    problems, faulty = [], frozenset[str]()
     try:
         spec = StudySpec.model_validate(dict(data))
     except ValidationError as error:
         problems = describe_problems(name, data, error, StudySpec, unknown=unknown)
-        raise SpecError(problems) from error
+        faulty = frozenset(str(problem["loc"][0]) for problem in error.errors())
+        spec = _sound_part(data, faulty)
     spec._name = name
     spec._folder = folder
-    problems = cross_check(spec)
+    problems += [f"{name}: {problem}" for problem in cross_check(spec, faulty=faulty)]
     if problems:
-        raise SpecError([f"{name}: {problem}" for problem in problems])
+        raise SpecError(problems, sound=Sound(spec, faulty))
     return spec
 
 
@@ -233,6 +255,24 @@ def load_claims(path: Path) -> list[ClaimSpec]:
     except ValidationError as error:
         problems = describe_problems(path.name, claims, error, ClaimsFile, unknown={})
         raise SpecError(problems) from error
+
+
+def _sound_part(data: Mapping[str, Any], faulty: frozenset[str]) -> StudySpec:
+    """The file with stand-ins for its faulty keys, so that the rest can be looked at."""
+    known = StudySpec.model_fields.keys() - faulty
+    whole = {key: value for key, value in data.items() if key in known}
+    spec = StudySpec.model_validate(STAND_INS | whole)
+    rows = {"systems": SystemSpec, "criteria": CriterionSpec}
+    kept = {table: _sound_rows(data.get(table), rows[table]) for table in faulty & rows.keys()}
+    return spec.model_copy(update=kept)
+
+
+def _sound_rows(rows: Any, kind: Any) -> list[Any]:
+    one, kept = TypeAdapter[Any](kind), []
+    for row in rows if isinstance(rows, list) else ():
+        with suppress(ValidationError):
+            kept.append(one.validate_python(row))
+    return kept
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

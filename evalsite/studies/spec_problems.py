@@ -5,12 +5,15 @@ import re
 import tomllib
 import types
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from evalsite.studies.spec_claims import claim_problems
+from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.spec import HUB_ID
 
 if TYPE_CHECKING:
@@ -26,11 +29,22 @@ ITEMS = {
 OWN_WORDS = ("value_error", "assertion_error")
 
 
-class SpecError(ValueError):
-    """A study file cannot be used. `problems` lists all that was found."""
+@dataclass(frozen=True)
+class Sound:
+    """What of a faulty study file can be looked at all the same: whatever is in `faulty`, a key of
+    the file, holds a stand-in; of systems and criteria, those in which nothing was found wrong."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    spec: "StudySpec"
+    faulty: frozenset[str] = frozenset()
+
+
+class SpecError(ValueError):
+    """A study file cannot be used. `problems` lists all that was found; `sound`, where the file is
+    TOML, is what of it can be looked at further."""
+
+    def __init__(self, problems: Sequence[str], *, sound: Sound | None = None) -> None:
         self.problems = list(problems)
+        self.sound = sound
         super().__init__("\n".join(self.problems))
 
 
@@ -183,20 +197,23 @@ def _tables_in(annotation: Any) -> list[type[BaseModel]]:
 # Rules that hold between keys
 
 
-def cross_check(spec: "StudySpec") -> list[str]:
-    """Every rule that one key alone cannot break, each in its own words."""
-    return [
-        *_repeated("systems", [system.key for system in spec.systems]),
-        *_repeated("criteria", [criterion.key for criterion in spec.criteria]),
-        *_repeated_prompts(spec),
-        *_baseline_problems(spec),
-        *_display_problems(spec),
-        *_draw_problems(spec),
-        *_recipe_problems(spec),
-        *_claim_problems(spec),
-        *_source_problems(spec),
-        *_telling_texts(spec),
-    ]
+def cross_check(spec: "StudySpec", *, faulty: Collection[str] = ()) -> list[str]:
+    """Every rule that one key alone cannot break, each in its own words. A rule is passed over
+    where a key that it rests on is `faulty`; of systems and criteria, rules on each alone hold for
+    those that are there."""
+    rules = (
+        (_repeated_keys, ()),
+        (_repeated_prompts, ("prompts",)),
+        (_baseline_problems, ("pairs", "baseline", "systems")),
+        (_display_problems, ("display",)),
+        (_draw_problems, ("prompts",)),
+        (_recipe_problems, ("systems",)),
+        (_claim_problems, ("claims", "pairs", "baseline", "systems", "criteria")),
+        (_source_problems, ("sources", "display", "prompts", "systems", "criteria")),
+        (_telling_texts, ("instructions", "consent")),
+    )
+    sound = (rule for rule, keys in rules if not set(keys) & set(faulty))
+    return [problem for rule in sound for problem in rule(spec)]
 
 
 def _telling_texts(spec: "StudySpec") -> list[str]:
@@ -209,6 +226,13 @@ def _telling_texts(spec: "StudySpec") -> list[str]:
         for place, text in texts.items()
         for name in sorted(names)
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
+    ]
+
+
+def _repeated_keys(spec: "StudySpec") -> list[str]:
+    return [
+        *_repeated("systems", [system.key for system in spec.systems]),
+        *_repeated("criteria", [criterion.key for criterion in spec.criteria]),
     ]
 
 
@@ -279,17 +303,22 @@ def _claim_problems(spec: "StudySpec") -> list[str]:
 
 
 def _recipe_problems(spec: "StudySpec") -> list[str]:
+    return [
+        f'[[systems]] number {number} (key "{system.key}"), {words}'
+        for number, system in enumerate(spec.systems, start=1)
+        for words in recipe_problems(system, spec.folder)
+    ]
+
+
+def recipe_problems(system: PaintedSystem | ImportedSystem, folder: Path) -> list[str]:
     """What the painter would refuse, found before any weights are looked for."""
-    problems = []
-    for number, system in enumerate(spec.systems, start=1):
-        if system.family == "imported":
-            continue
-        try:
-            system.recipe(spec.folder, pin=unpinned)
-        except ValidationError as error:
-            place = f'[[systems]] number {number} (key "{system.key}")'
-            problems += [f"{place}, {words}" for words in recipe_words(error)]
-    return problems
+    if isinstance(system, ImportedSystem):
+        return []
+    try:
+        system.recipe(folder, pin=unpinned)
+    except ValidationError as error:
+        return recipe_words(error)
+    return []
 
 
 def recipe_words(error: ValidationError) -> list[str]:

@@ -64,6 +64,11 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 _DTYPES = '"float32", "float16" or "bfloat16"'
 
 
+Scheduler = Annotated[
+    str, Field(pattern=r"^([A-Z]\w+)?$", description='a scheduler class, as "LCMScheduler"')
+]
+
+
 class SystemTable(Table):
     """What every system has, painted or not."""
 
@@ -92,6 +97,7 @@ class StageTable(Weights):
     branch: ClassVar = "stages"
 
     noise_level: int | None = Field(None, ge=0, lt=1000, description="a whole number from 0 to 999")
+    scheduler: Scheduler = ""
 
 
 class PaintedSystem(SystemTable, Weights):
@@ -148,9 +154,7 @@ class _Sampled(PaintedSystem):
     vae: Place = ""
     vae_revision: Revision = ""
     vae_dtype: Literal["", "float32", "float16", "bfloat16"] = Field("", description=_DTYPES)
-    scheduler: str = Field(
-        "", pattern=r"^([A-Z]\w+)?$", description='a scheduler class, as "LCMScheduler"'
-    )
+    scheduler: Scheduler = ""
     timestep_spacing: Literal["", "leading", "linspace", "trailing"] = Field(
         "", description='"leading", "linspace" or "trailing"'
     )
@@ -183,6 +187,7 @@ class IfSystem(PaintedSystem):
     branch: ClassVar = "deepfloyd-if"
 
     family: Literal["deepfloyd-if"]
+    scheduler: Scheduler = ""
     stages: list[StageTable] = Field(
         min_length=1, max_length=2, description="one or two [[systems.stages]]"
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import (
     IFPipeline,
@@ -28,6 +29,7 @@ def load(recipe: Recipe, weights: Weights, *, device: str) -> "IfPainter":
         dtype=recipe.dtype,
         variant=recipe.variant,
     )
+    _schedule(first, recipe.scheduler)
     later = [
         _load_stage(stage, place, dtype=recipe.dtype, device=device)
         for stage, place in zip(recipe.stages, weights.stages)
@@ -40,9 +42,18 @@ def _load_stage(stage: Stage, place: str, *, dtype: str, device: str) -> Any:
     if kind not in (IFSuperResolutionPipeline, StableDiffusionUpscalePipeline):
         raise ValueError(f"stages: {place} holds a {kind.__name__}, which does not enlarge images")
     blind = BLIND if kind is IFSuperResolutionPipeline else {}
-    return load_pipeline(
+    pipeline = load_pipeline(
         kind, place, stage.revision, dtype=dtype, variant=stage.variant, **blind
-    ).to(device)
+    )
+    _schedule(pipeline, stage.scheduler)
+    return pipeline.to(device)
+
+
+def _schedule(pipeline: Any, scheduler: str) -> None:
+    """Another scheduler with the settings of the checkpoint's own, where a recipe names one."""
+    if scheduler:
+        kind = getattr(diffusers, scheduler)
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
 
 
 class IfPainter(PipelinePainter):

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 
+from generation.decoders import allowed_kinds
 from generation.machine import cpu_threads
 from generation.pipelines.lora import fuse_lora
 from generation.pipelines.schedulers import scheduler_of
@@ -38,7 +39,7 @@ def load_whole(recipe: Recipe, weights: Weights, kind: Any, *, device: str) -> A
     if weights.unet:
         parts["unet"] = _load_part(UNet2DConditionModel, "unet", recipe, weights.unet)
     if weights.vae:
-        parts["vae"] = _load_part(AutoencoderKL, "vae", recipe, weights.vae)
+        parts["vae"] = _load_part(_vae_class(recipe, weights), "vae", recipe, weights.vae)
     pipeline = load_pipeline(
         kind,
         weights.checkpoint,
@@ -85,11 +86,25 @@ def source(revision: str) -> dict[str, Any]:
 
 
 def _load_part(kind: Any, part: str, recipe: Recipe, place: str) -> Any:
-    inside = {"subfolder": part} if (Path(place) / part).is_dir() else {}
-    revision = getattr(recipe, f"{part}_revision")
     return kind.from_pretrained(
-        place, **inside, **source(revision), **_format(recipe.dtype, recipe.variant)
+        place, **_part_source(part, recipe, place), **_format(recipe.dtype, recipe.variant)
     )
+
+
+def _part_source(part: str, recipe: Recipe, place: str) -> dict[str, Any]:
+    inside = {"subfolder": part} if (Path(place) / part).is_dir() else {}
+    return inside | source(getattr(recipe, f"{part}_revision"))
+
+
+def _vae_class(recipe: Recipe, weights: Weights) -> Any:
+    """The class that the VAE's own settings name, which must be able to stand in."""
+    settings = AutoencoderKL.load_config(weights.vae, **_part_source("vae", recipe, weights.vae))
+    kind = settings.get("_class_name", "")
+    index = DiffusionPipeline.load_config(weights.checkpoint, **source(recipe.revision))
+    kinds = allowed_kinds(index.get("vae", ("", ""))[1])
+    if kind not in kinds:
+        raise ValueError(f"vae: {weights.vae} holds a {kind}, expected {' or '.join(kinds)}")
+    return getattr(diffusers, kind)
 
 
 def _format(dtype: str, variant: str) -> dict[str, Any]:

@@ -5,14 +5,15 @@ additions apart from the weights, which costs time at every step.
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import cached_file
 
-# The last part of a tensor's name, in the forms in use.
-HALF = re.compile(
-    r"\.(?:lora_linear_layer\.|lora\.)?(down|up|lora_A|lora_B|lora_down|lora_up)\.weight$"
-)
+from generation.headers import LORA_HALF, lora_problem
+from generation.weights import LORA_FILE
+
 DOWN = ("down", "lora_A", "lora_down")
 
 
@@ -38,17 +39,24 @@ def fuse_lora(pipeline: Any, place: str, scale: float, **source: Any) -> int:
     return len(additions)
 
 
-def _read(pipeline: Any, place: str, source: Any) -> tuple[dict[str, Any], dict[str, float]]:
-    unet = pipeline.components.get("unet")
-    shape = {"unet_config": unet.config} if unet is not None else {"return_alphas": True}
+def _read(
+    pipeline: Any, place: str, source: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, float]]:
     if not hasattr(pipeline, "lora_state_dict"):
         raise ValueError(f"lora: {type(pipeline).__name__} takes none")
-    read = pipeline.lora_state_dict(
-        place, use_safetensors=True, return_lora_metadata=True, **shape, **source
+    # Before diffusers reads it, which would leave out what it does not know.
+    if problem := lora_problem(Path(cached_file(place, LORA_FILE, **source))):
+        raise ValueError(f"lora: {problem}")
+    unet = pipeline.components.get("unet")
+    shape = {"unet_config": unet.config} if unet is not None else {"return_alphas": True}
+    tensors, *rest = pipeline.lora_state_dict(
+        place,
+        weight_name=LORA_FILE,
+        use_safetensors=True,
+        return_lora_metadata=True,  # so that every pipeline gives a tuple
+        **shape,
+        **source,
     )
-    tensors, *rest = read
-    if rest and rest[-1]:  # strengths in a header: rarely there, and easily misread
-        raise ValueError(f"lora: {place} keeps its strengths in a header, which is not read here")
     alphas: dict[str, float] = next((one for one in rest if one), {})
     return dict(tensors), alphas
 
@@ -57,7 +65,7 @@ def _pairs(place: str, tensors: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Layer, with the name of its model before it -> (up, down)."""
     halves: dict[str, dict[bool, Any]] = {}
     for key, value in tensors.items():
-        half = HALF.search(key)
+        half = LORA_HALF.search(key)
         if half is None:
             raise ValueError(f"lora: {place} holds {key}, which is no part of a LoRA known here")
         name = _layer_name(key[: half.start()])

@@ -52,54 +52,74 @@ def hasten(pipeline: Any, options: Iterable[str]) -> None:
 
 
 class Graphed:
-    """A function of tensors on a CUDA device that is recorded once for each shape, then replayed.
+    """A function of tensors on a device that is recorded once for each shape, then replayed.
 
     A large model's step is thousands of launches, which a processor takes longer to make than a
     device to carry out. What comes back belongs to the caller: the next call does not change it.
+    Calls without a tensor on the device are made as they are, and so are those with one elsewhere
+    besides: a recording would go on with what that one held at first.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, device: str = "cuda", record: "Record | None" = None
+    ) -> None:
         self._function = function
+        self._device = device
+        self._record = record or record_on_cuda
         self._recorded: dict[Any, _Recording] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, shape = trees.tree_flatten((args, kwargs))
-        if not any(isinstance(leaf, torch.Tensor) and leaf.is_cuda for leaf in leaves):
+        places = {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
+        if places != {self._device}:
             return self._function(*args, **kwargs)
         key = (str(shape), *map(_key, leaves))
         if key not in self._recorded:
-            self._recorded[key] = _Recording(self._function, leaves, shape)
+            self._recorded[key] = _Recording(self._record, self._function, leaves, shape)
         return self._recorded[key].replay(leaves)
 
 
-class _Recording:
-    """One shape's graph, with the memory that it reads from and writes to."""
+# Makes a call, and returns what it returned with a way to have its work done again: over the same
+# memory, without the call.
+Record = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 
-    def __init__(self, function: Callable[..., Any], leaves: list[Any], shape: Any) -> None:
-        self._leaves = [leaf.clone() if _on_device(leaf) else leaf for leaf in leaves]
+
+class _Recording:
+    """One shape's work, with the memory that it reads from and writes to."""
+
+    def __init__(
+        self, record: Record, function: Callable[..., Any], leaves: list[Any], shape: Any
+    ) -> None:
+        self._leaves = [_copied(leaf) for leaf in leaves]
         args, kwargs = trees.tree_unflatten(self._leaves, shape)
-        # Twice beforehand, aside: libraries prepare themselves, and memory that is too small for
-        # the batch shows before anything is recorded.
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):
-                function(*args, **kwargs)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._out = function(*args, **kwargs)
+        self._out, self._replay = record(lambda: function(*args, **kwargs))
 
     def replay(self, leaves: list[Any]) -> Any:
         for mine, given in zip(self._leaves, leaves, strict=True):
-            if _on_device(mine):
+            if isinstance(mine, torch.Tensor):
                 mine.copy_(given)
-        self._graph.replay()
-        return trees.tree_map(lambda leaf: leaf.clone() if _on_device(leaf) else leaf, self._out)
+        self._replay()
+        return trees.tree_map(_copied, self._out)
 
 
-def _on_device(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.is_cuda
+def record_on_cuda(call: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    """A `Record` of what a CUDA device was told."""
+    # Twice beforehand, aside: libraries prepare themselves, and memory that is too small for the
+    # batch shows before anything is recorded.
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(2):
+            call()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = call()
+    return out, graph.replay
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _key(leaf: Any) -> Any:

@@ -111,6 +111,39 @@ def test_check_lists_what_is_wrong_with_a_file(tmp_path):
     ]
 
 
+def test_check_looks_at_what_is_sound_in_a_file_with_problems(tmp_path):
+    path = study_file(
+        tmp_path,
+        title="",
+        prompts={"file": "gone.txt"},
+        systems=[
+            imported("alpha", folder="gone"),
+            painted("beta", checkpoint="./none", revision=""),
+            painted("delta", steps=0, checkpoint="./none", revision=""),
+            painted("gamma", timesteps=[9, 5]),
+        ],
+    )
+    assert refused("check", path).splitlines() == [
+        f"Cannot check {path}:",
+        '  - small.toml: title: expected a text of 1 to 200 characters, found ""',
+        '  - small.toml: [[systems]] number 3 (key "delta"), steps: expected a whole number of '
+        "at least 1, found 0",
+        f"  - gone.txt: there is no such file (looked for {tmp_path / 'gone.txt'})",
+        f"  - alpha: folder: there is no folder {tmp_path / 'gone'}; put its images and manifest "
+        "there",
+        f"  - beta: checkpoint: there is no folder {tmp_path / 'none'}",
+        "  - gamma: timesteps: 2 given, expected as many as steps (4)",
+        "  - gamma: scheduler: explicit timesteps need a scheduler by name",
+    ]
+
+
+def test_check_says_a_rule_of_the_painter_s_once(tmp_path):
+    path = study_file(tmp_path, systems=[imported("alpha"), painted("beta", timesteps=[9, 5])])
+    told = refused("check", path)
+    assert told.count("expected as many as steps") == 1
+    assert "alpha" not in told
+
+
 def test_check_says_per_system_what_is_missing(tmp_path):
     systems = [imported("alpha"), imported("beta", folder="nowhere"), painted("hub", licence="")]
     path = study_file(tmp_path, systems=systems)

@@ -68,6 +68,17 @@ def vae(channels: int = 4, *, levels: int = 3, **more: Any) -> Any:
     )
 
 
+def tiny_vae(channels: int = 4, *, levels: int = 3) -> Any:
+    widths = (8,) * levels
+    return d.AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=(1,) * levels,
+        num_decoder_blocks=(1,) * levels,
+        latent_channels=channels,
+    )
+
+
 def unet(in_channels: int = 4, out_channels: int = 4, **more: Any) -> Any:
     return d.UNet2DConditionModel(
         sample_size=8,

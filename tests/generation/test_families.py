@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers as d
 import numpy as np
 import pytest
 
@@ -104,7 +105,8 @@ def test_every_family_that_paints_has_its_fields_and_its_module():
 def test_stages_reach_the_pixels_and_their_absence_is_named(tmp_path):
     recipe = recipe_for("if", tmp_path)
     plain = pixels(load(recipe), ["a cat"], [1])
-    for change in ({"steps": 3}, {"guidance": 1}, {"noise_level": 100}):
+    solver = {"scheduler": "DPMSolverMultistepScheduler"}
+    for change in ({"steps": 3}, {"guidance": 1}, {"noise_level": 100}, solver):
         stages = [stage.model_dump() for stage in recipe.stages]
         stages[0] |= change
         other = Recipe.model_validate(recipe.as_json() | {"stages": stages})
@@ -114,6 +116,30 @@ def test_stages_reach_the_pixels_and_their_absence_is_named(tmp_path):
     lost = Recipe.model_validate(recipe.as_json() | {"stages": stages})
     (problem,) = weights.problems(lost, [])
     assert problem.startswith(f"stages 1: checkpoint {tmp_path}/gone: no such folder")
+
+
+def test_every_stage_of_if_has_its_scheduler(tmp_path):
+    recipe = recipe_for("if", tmp_path)
+    stages = [stage.model_dump() for stage in recipe.stages]
+    stages[0]["scheduler"] = solver = "DPMSolverMultistepScheduler"
+    stages[1]["scheduler"] = "EulerDiscreteScheduler"  # the upscaler's: it predicts no variance
+    other = Recipe.model_validate(recipe.as_json() | {"stages": stages, "scheduler": solver})
+    painter = load(other)
+    parts = [painter._pipeline, *painter._later]
+    assert [type(one.scheduler).__name__ for one in parts] == [
+        solver,
+        solver,
+        "EulerDiscreteScheduler",
+    ]
+    assert painter.facts["scheduler"] == solver
+    together = pixels(painter, PROMPTS, SEEDS)
+    assert np.abs(together[1] - pixels(painter, PROMPTS[1:2], SEEDS[1:2])[0]).max() <= 1
+    stages[0]["scheduler"] = "EulerDiscreteScheduler"
+    wrong = Recipe.model_validate(recipe.as_json() | {"stages": stages})
+    (problem,) = weights.problems(wrong, [])
+    assert problem.startswith("stages 1: scheduler: IF predicts a variance, which 'Euler")
+    with pytest.raises(RuntimeError, match="size of tensor"):  # why it is refused
+        pipelines.load(wrong, weights.locate(wrong, []), device="cpu").paint(["a cat"], [1])
 
 
 def test_two_stages_of_if_end_before_the_upscaler(tmp_path):
@@ -151,6 +177,7 @@ def test_a_pipeline_that_needs_an_image_is_refused_by_what_it_lacks(tmp_path):
         ("sd1", {"vae": "x"}, "vae_revision: x is a folder, expected the hash"),
         ("if", {"stages": ()}, "stages: 0 given, expected 1 or 2"),
         ("if", {"width": 64}, "width: expected a multiple of 128"),
+        ("if", {"scheduler": "LCMScheduler"}, "scheduler: IF predicts a variance, which 'LCMSch"),
         ("if", {"lora": "x"}, "lora: the family deepfloyd-if does not use this"),
     ],
 )
@@ -170,10 +197,18 @@ def test_another_kind_of_checkpoint_is_refused_before_it_is_loaded(tmp_path, fam
     assert expected in problem
 
 
-def test_a_model_in_several_files_of_a_variant_is_found(tmp_path):
+def test_models_in_several_files_of_a_variant_are_found_and_loaded(tmp_path):
     recipe = recipe_for("sd1", tmp_path)
-    folder = Path(recipe.checkpoint)
-    for file in folder.rglob("*.safetensors"):
-        file.rename(file.with_name(f"{file.stem}.fp16-00001-of-00001.safetensors"))
-    sharded = Recipe.model_validate(recipe.as_json() | pinned(folder) | {"variant": "fp16"})
-    assert weights.problems(sharded, []) == []
+    split = tmp_path / "split"
+    whole = d.StableDiffusionPipeline.from_pretrained(recipe.checkpoint, safety_checker=None)
+    whole.save_pretrained(split, variant="fp16", max_shard_size="50KB")
+    shards = sorted(split.rglob("*.fp16-00002-of-*.safetensors"))
+    assert {file.parent.name for file in shards} == {"text_encoder", "unet", "vae"}
+    sharded = Recipe.model_validate(recipe.as_json() | pinned(split) | {"variant": "fp16"})
+    assert (pixels(load(sharded), ["a cat"], [1]) == pixels(load(recipe), ["a cat"], [1])).all()
+    shards[0].unlink()
+    lacking = Recipe.model_validate(sharded.as_json() | pinned(split))
+    (problem,) = weights.problems(lacking, [])
+    assert problem.startswith(f"checkpoint: {shards[0]} is not there; ")
+    with pytest.raises(OSError, match=shards[0].name):
+        pipelines.load(lacking, weights.locate(lacking, []), device="cpu")

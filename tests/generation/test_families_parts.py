@@ -1,14 +1,16 @@
 """What a recipe adds to a checkpoint or replaces in it: a LoRA, a VAE, its precision."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from generation import pipelines, weights
+from generation import decoders, pipelines, weights
 from generation.spec import Recipe, folder_revision
 from tests.generation import random_families
 from tests.generation.studio import recipe
@@ -88,13 +90,67 @@ def test_a_lora_in_other_forms_is_read(base, tmp_path, names):
             {"unet.conv_in.lora_A.weight": torch.ones(1, 4)},
             "only half of what changes unet.conv_in",
         ),
-        ({"unet.conv_in.lora_bias": torch.ones(1)}, "which is no part of a LoRA known here"),
         (pair("prior.attn1.to_q", down="lora_A", up="lora_B"), "changes prior, which this"),
     ],
 )
 def test_a_lora_that_would_have_no_effect_is_refused(base, tmp_path, tensors, message):
     with pytest.raises(ValueError, match=message):
         load(base, **lora(tmp_path / "lora", tensors))
+
+
+NO_LORA = {
+    "a DoRA of kohya's": (pair(KOHYA) | {f"{KOHYA}.dora_scale": torch.ones(1)}, "is a DoRA"),
+    "a DoRA of peft's": (
+        pair(f"unet.{LAYER}", down="lora_A", up="lora_B")
+        | {f"unet.{LAYER}.lora_magnitude_vector": torch.ones(32)},
+        "is a DoRA",
+    ),
+    "a LoHa": ({f"{KOHYA}.hada_w1_a": torch.ones(1)}, "is a LoHa"),
+    "a LoKr": ({f"{KOHYA}.lokr_w1": torch.ones(1)}, "is a LoKr"),
+    "neither": ({"unet.conv_in.lora_bias": torch.ones(1)}, "is no LoRA known here"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LORA)
+def test_what_is_no_lora_is_refused_before_painting_and_by_the_worker(base, tmp_path, kind):
+    tensors, message = NO_LORA[kind]
+    named = lora(tmp_path / "lora", tensors)
+    of = Recipe.model_validate(base.as_json() | named)
+    (problem,) = weights.problems(of, [])
+    assert problem.startswith(f"lora: {tmp_path}/lora/pytorch_lora_weights.safetensors {message}")
+    assert f"it holds {list(tensors)[-1]}; expected a LoRA alone" in problem
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(of, weights.locate(of, []), device="cpu")
+
+
+def test_diffusers_alone_would_take_a_dora_for_a_lora(tmp_path):
+    # Why its reader is not asked first: what it leaves out it does not tell.
+    tensors, _ = NO_LORA["a DoRA of kohya's"]
+    lora(tmp_path / "lora", tensors)
+    kind = diffusers.StableDiffusionXLPipeline
+    read, _ = kind.lora_state_dict(tmp_path / "lora")
+    assert len(read) == 2
+
+
+def test_a_lora_with_its_strengths_in_the_header_is_refused(base, tmp_path):
+    named = lora(tmp_path / "lora", pair(KOHYA))
+    file = tmp_path / "lora" / "pytorch_lora_weights.safetensors"
+    save_file(pair(KOHYA), file, {"lora_adapter_metadata": '{"unet.lora_alpha": 4}'})
+    named["lora_revision"] = folder_revision(tmp_path / "lora")
+    (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert problem.startswith(f"lora: {file} keeps its strengths in its header")
+
+
+def test_a_lora_in_the_hub_s_cache_is_read_without_the_hub(base, tmp_path, monkeypatch):
+    commit = "c" * 40
+    lora(tmp_path / "lora", pair(KOHYA))
+    snapshots = tmp_path / "models--org--lora" / "snapshots"
+    snapshots.mkdir(parents=True)
+    (tmp_path / "lora").rename(snapshots / commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # read at import
+    painter = load(base, lora="org/lora", lora_revision=commit)
+    assert not torch.equal(weight(painter), weight(load(base)))
 
 
 def test_a_lora_without_its_file_is_a_problem_before_painting(base, tmp_path):
@@ -117,6 +173,88 @@ def test_another_vae_replaces_the_checkpoint_s_own(base, tmp_path):
     (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
     assert problem.startswith("vae: the content of")
     assert "the files were changed" in problem
+    named["vae_revision"] = folder_revision(tmp_path / "vae-fix")
+    (problem,) = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert "config.json cannot be read; expected one that names the VAE's class" in problem
+
+
+def vae(folder: Path, model: Any) -> dict[str, str]:
+    model.save_pretrained(folder)
+    return {"vae": str(folder), "vae_revision": folder_revision(folder)}
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd1", "flux"])
+def test_a_tiny_vae_decodes_the_same_latents(base, tmp_path, name):
+    if name != "sdxl":
+        folder = random_families.save_random(name, tmp_path)
+        changes = {"family": "diffusers", "checkpoint": str(folder)}
+        base = Recipe.model_validate(
+            base.as_json() | changes | {"revision": folder_revision(folder)}
+        )
+    plain = load(base)
+    painter = load(base, **vae(tmp_path / "taesd", random_families.tiny_vae()))
+    assert type(painter._pipeline.vae) is diffusers.AutoencoderTiny
+    latents = [caught_latents(one) for one in (plain, painter)]
+    own, scale = plain._pipeline.vae.config, painter._pipeline.vae.config.scaling_factor
+    # What the model painted, before each pipeline undid what its own VAE does to it.
+    painted = (latents[0] - (own.shift_factor or 0)) * own.scaling_factor
+    assert torch.allclose(latents[1] * scale, painted, atol=1e-5)
+    assert pixels(painter, ["a cat"], [1]).shape == (1, 32, 32, 3)
+
+
+def caught_latents(painter: Any) -> Any:
+    caught: list[Any] = []
+    decode = painter._pipeline.vae.decode
+
+    def watched(latents: Any, *args: Any, **options: Any) -> Any:
+        caught.append(latents.clone())
+        return decode(latents, *args, **options)
+
+    painter._pipeline.vae.decode = watched
+    painter.paint(["a cat"], [1])
+    return caught[0]
+
+
+def another_decoder() -> Any:
+    return diffusers.AsymmetricAutoencoderKL(
+        down_block_out_channels=(8,), up_block_out_channels=(8,), norm_num_groups=8
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            another_decoder,
+            "holds a AsymmetricAutoencoderKL, expected AutoencoderKL or AutoencoderTiny",
+        ),
+        (lambda: random_families.vae(scaling_factor=0.13025), "expected scaling_factor 0.18215"),
+        (lambda: random_families.vae(shift_factor=0.1), "expected shift_factor None, found 0.1"),
+        (lambda: random_families.vae(16), "expected latent_channels 4, found 16"),
+        (lambda: random_families.tiny_vae(16), "expected latent_channels 4, found 16"),
+        (lambda: random_families.vae(levels=2), "expected levels 3, found 2"),
+        (lambda: random_families.tiny_vae(levels=2), "expected levels 3, found 2"),
+    ],
+)
+def test_a_vae_that_was_made_for_other_latents_is_refused(base, tmp_path, model, message):
+    named = vae(tmp_path / "other", model())
+    found = weights.problems(Recipe.model_validate(base.as_json() | named), [])
+    assert [line for line in found if line.startswith(f"vae: {tmp_path}/other") and message in line]
+
+
+def test_the_worker_refuses_a_kind_of_vae_that_cannot_stand_in(base, tmp_path):
+    named = vae(tmp_path / "other", another_decoder())
+    of = Recipe.model_validate(base.as_json() | named)
+    with pytest.raises(ValueError, match="holds a AsymmetricAutoencoderKL"):
+        pipelines.load(of, weights.locate(of, []), device="cpu")
+
+
+@pytest.mark.parametrize("kind", decoders.DEFAULTS)
+def test_what_a_vae_takes_where_its_settings_are_silent_is_known(kind):
+    parameters = inspect.signature(getattr(diffusers, kind).__init__).parameters
+    for key in decoders.SAME:
+        default = parameters[key].default if key in parameters else None
+        assert decoders.DEFAULTS[kind].get(key) == default, key
 
 
 def test_decoding_in_another_precision_changes_pixels_by_rounding_only(base):

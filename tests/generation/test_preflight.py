@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as Pictures
+from safetensors.numpy import save_file
 
 from generation import services
 from generation.manifest import read_manifest
@@ -21,10 +23,14 @@ def checkpoint(tmp_path: Path, settings) -> Path:
     folder = tmp_path / "checkpoints" / "random-sdxl"
     for part in ("unet", "vae", "text_encoder_2"):
         (folder / part).mkdir(parents=True)
-        (folder / part / "model.safetensors").write_text(part)
+        write_weights(folder / part / "model.safetensors", part)
     write_index(folder)
     settings.CHECKPOINT_DIRS = [tmp_path / "nowhere", tmp_path / "checkpoints"]
     return folder
+
+
+def write_weights(file: Path, content: str) -> None:
+    save_file({"weight": np.frombuffer(content.encode(), np.uint8)}, file)
 
 
 def write_index(folder: Path, kind: str = "StableDiffusionXLPipeline") -> None:
@@ -52,7 +58,7 @@ def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(checkp
 
 def test_other_content_than_the_recipe_names_is_a_problem(checkpoint):
     expected = folder_revision(checkpoint)
-    (checkpoint / "vae" / "model.safetensors").write_text("another vae")
+    write_weights(checkpoint / "vae" / "model.safetensors", "another vae")
     (problem,) = found(checkpoint, revision=expected)
     assert "the files were changed, or these are others" in problem
 
@@ -73,6 +79,71 @@ def test_a_variant_that_needs_naming_is_named(checkpoint):
     assert found(checkpoint, variant="fp16") == []
 
 
+def test_a_file_that_is_cut_short_is_named_even_where_its_hash_was_pinned(checkpoint):
+    file = checkpoint / "unet" / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert found(checkpoint) == [
+        f"checkpoint: {file}: expected {len(whole):,} bytes, found {len(whole) - 1:,}"
+    ]
+
+
+def split(folder: Path, index: str, shard: str) -> list[Path]:
+    """A model in two files of two tensors each, and the index that says what is where."""
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    files = [folder / shard.format(n) for n in (1, 2)]
+    held = {
+        file: {f"{file.stem}.{part}": np.zeros(3, "float32") for part in "ab"} for file in files
+    }
+    for file, tensors in held.items():
+        save_file(tensors, file)
+    of = {name: file.name for file, tensors in held.items() for name in tensors}
+    (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": of}))
+    return files
+
+
+NAMES = {  # variant -> index, shards: as diffusers and transformers name them, and as they did
+    "plain": ("", "m.safetensors.index.json", "m-{:05}-of-00002.safetensors"),
+    "fp16": ("fp16", "m.safetensors.index.fp16.json", "m.fp16-{:05}-of-00002.safetensors"),
+    "old": ("fp16", "m.safetensors.fp16.index.json", "m-{:05}-of-00002.fp16.safetensors"),
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_of_a_model_in_several_files_each_is_looked_for(checkpoint, names):
+    variant, index, shard = NAMES[names]
+    for part in ("vae", "text_encoder_2") if variant else ():
+        file = checkpoint / part / "model.safetensors"
+        file.rename(file.with_name(f"model.{variant}.safetensors"))
+    first, second = split(checkpoint / "unet", index, shard)
+    assert found(checkpoint, variant=variant) == []
+    second.unlink()
+    assert found(checkpoint, variant=variant) == [
+        f"checkpoint: {second} is not there; {index} names it"
+    ]
+    (checkpoint / "unet" / index).unlink()
+    (problem,) = found(checkpoint, variant=variant)
+    wanted = f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"
+    assert problem.startswith(f"checkpoint: expected {wanted} in {first.parent}")
+
+
+def test_a_shard_that_is_cut_short_or_lacks_a_tensor_is_named(checkpoint):
+    first, second = split(checkpoint / "unet", *NAMES["plain"][1:])
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-4])
+    save_file({f"{second.stem}.a": np.zeros(3, "float32")}, second)
+    assert found(checkpoint) == [
+        f"checkpoint: {first}: expected {len(whole):,} bytes, found {len(whole) - 4:,}",
+        f"checkpoint: {second}: no tensor {second.stem}.b; "
+        "m.safetensors.index.json says it is there",
+    ]
+    first.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    assert f"checkpoint: {first} is no safetensors file" in found(checkpoint)[0]
+    (first.parent / "m.safetensors.index.json").write_text("[]")
+    assert 'cannot be read; expected "weight_map"' in found(checkpoint)[0]
+
+
 def test_another_kind_of_pipeline_is_refused(checkpoint):
     write_index(checkpoint, "FluxPipeline")
     (problem,) = found(checkpoint)
@@ -89,7 +160,7 @@ def test_a_replaced_unet_is_looked_for_and_the_own_one_is_not(checkpoint, tmp_pa
     shutil.rmtree(checkpoint / "unet")
     other = tmp_path / "checkpoints" / "lcm"
     other.mkdir()
-    (other / "model.safetensors").write_text("unet")
+    write_weights(other / "model.safetensors", "unet")
     assert found(checkpoint, unet="lcm", unet_revision=folder_revision(other)) == []
     (problem,) = found(checkpoint, unet="gone", unet_revision=folder_revision(other))
     assert problem.startswith("unet gone: no such folder")

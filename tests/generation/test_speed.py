@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from generation import pipelines, weights
 from generation.pipelines import speed
@@ -85,9 +88,139 @@ def test_a_memory_forgets_what_was_seen_longest_ago(monkeypatch):
     assert memory(["d", "e", "f"])[0].shape == (3, 1)
 
 
-def test_a_recording_is_for_cuda_alone():
+# Recordings. CUDA's own recorder needs a card; this one does on a CPU what that does: it takes down
+# each operation with the very memory that it worked on, and plays them again over that.
+
+
+class Tape(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None):
+        out = operation(*args, **(kwargs or {}))
+        self.told.append((operation, args, kwargs or {}, out))
+        return out
+
+    def play(self) -> None:
+        for operation, args, kwargs, out in self.told:
+            again = operation(*args, **kwargs)
+            for mine, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if isinstance(mine, torch.Tensor):
+                    mine.copy_(new)
+
+
+def on_tape(call: Any) -> tuple[Any, Any]:
+    with Tape() as tape:
+        out = call()
+    return out, tape.play
+
+
+class Watched:
+    """A function, recorded on tape, and how often it was really called."""
+
+    def __init__(self, function: Any) -> None:
+        self.n_calls = 0
+        self._function = function
+        self.graphed = speed.Graphed(self._called, device="cpu", record=on_tape)
+
+    def _called(self, *args: Any, **kwargs: Any) -> Any:
+        self.n_calls += 1
+        return self._function(*args, **kwargs)
+
+
+def test_a_recording_is_played_with_each_call_s_own_numbers():
+    one = Watched(lambda x, *, shift, scale: (x @ x.T * scale + shift, {"sum": x.sum()}))
+    draw, given = torch.Generator().manual_seed(1), []
+    for _ in range(3):
+        x, shift = torch.randn(3, 4, generator=draw), torch.randn(3, generator=draw)
+        given.append((x, x.clone()))
+        product, more = one.graphed(x, shift=shift, scale=2)
+        assert torch.equal(product, x @ x.T * 2 + shift)
+        assert torch.equal(more["sum"], x.sum())
+    assert all(torch.equal(x, kept) for x, kept in given)
+    assert one.n_calls == 1
+
+
+def test_what_was_returned_is_not_changed_by_the_next_call():
+    one = Watched(lambda x: x + 1)
+    first = one.graphed(torch.zeros(2))
+    one.graphed(torch.ones(2))
+    assert first.tolist() == [1, 1]
+    first.zero_()
+    assert one.graphed(torch.ones(2)).tolist() == [2, 2]
+    assert one.n_calls == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda f: f(torch.ones(3), 2),
+        lambda f: f(torch.ones(2, dtype=torch.float64), 2),
+        lambda f: f(torch.ones(2, 2).T[0], 2),  # the same numbers, laid out otherwise
+        lambda f: f(torch.ones(2), 3),
+        lambda f: f(torch.ones(2), scale=2),
+    ],
+    ids=["size", "type", "layout", "number", "name"],
+)
+def test_another_form_is_another_recording(other):
+    one = Watched(lambda x, scale: x * scale)
+    one.graphed(torch.ones(2), 2)
+    other(one.graphed)
+    assert one.n_calls == 2
+    assert one.graphed(torch.full((2,), 5.0), 2).tolist() == [10, 10]
+    assert one.n_calls == 2
+
+
+def test_a_function_that_fails_is_asked_again():
+    def full(x: Any) -> Any:
+        if one.n_calls == 1:
+            raise torch.OutOfMemoryError("full")
+        return x + 1
+
+    one = Watched(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        one.graphed(torch.zeros(2))
+    assert one.graphed(torch.zeros(2)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("place", ["meta", "none"])
+def test_a_call_with_tensors_elsewhere_is_made_as_it_is(place):
+    one = Watched(lambda x, other: x * 2)
+    elsewhere = torch.ones(2, device="meta") if place == "meta" else None
+    for n in (1, 2):
+        assert one.graphed(torch.ones(2) if place == "meta" else 1, elsewhere) is not None
+        assert one.n_calls == n
+
+
+def test_a_recording_is_for_cuda_unless_told_otherwise():
     graphed = speed.Graphed(lambda x, *, scale: x * scale)
     assert graphed(torch.ones(2), scale=3).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("guidance", [0, 5])
+def test_pictures_from_recordings_are_those_of_the_model(checkpoints, guidance):
+    """Every part that `graphs` records, on tape: steps, prompts and seeds change between calls."""
+    recipe = studio.recipe(
+        revision=folder_revision(checkpoints / "random-sdxl"), guidance=guidance, steps=3
+    )
+    painter = pipelines.load(
+        recipe, weights.locate(recipe, [checkpoints]), device="cpu", options=["none"]
+    )
+    plain = [np.asarray(p.picture, int) for p in painter.paint(PROMPTS, SEEDS)]
+    parts = [
+        painter._pipeline.unet,
+        painter._pipeline.text_encoder_2,
+        painter._pipeline.vae.decoder,
+    ]
+    watched = [Watched(part.forward) for part in parts]
+    for part, one in zip(parts, watched):
+        part.forward = one.graphed
+    for order in ([0, 1, 2], [2, 0, 1]):
+        again = painter.paint([PROMPTS[n] for n in order], [SEEDS[n] for n in order])
+        for n, painting in zip(order, again):
+            assert np.abs(np.asarray(painting.picture, int) - plain[n]).max() <= 1
+    assert [one.n_calls for one in watched] == [1, 1, 1]
 
 
 def test_a_worker_with_an_unknown_option_does_not_start():

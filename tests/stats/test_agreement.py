@@ -109,9 +109,9 @@ def test_thousands_of_rounds_over_many_votes_take_no_time():
     votes = check_votes(
         first, second, rng.choice([0, 0.5, 1], first.size), None, rng.integers(0, 200, first.size)
     )
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock's, which a busy machine stretches
     found = vote_alpha(votes, rng=1)
-    assert time.perf_counter() - started < 3  # a third of a second on a core of its own
+    assert time.process_time() - started < 3  # a third of a second
     assert found.low < found.alpha < found.high
 
 

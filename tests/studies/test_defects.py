@@ -4,9 +4,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image as Pictures
+from PIL import ImageDraw
 
 from evalsite.results.documents import write_report
 from evalsite.studies import queries, services
@@ -151,10 +153,65 @@ def test_one_image_of_two_systems_is_no_duplicate(tmp_path):
     assert queries.preparation(study, at=NOON).defects == ()
 
 
+def lossy(picture: Pictures.Image, quality: int) -> Pictures.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Pictures.open(file).convert("RGB")
+
+
+def grain(colour: int, spread: float) -> Pictures.Image:
+    """One colour under normal noise, as a decoder near its end or a camera leaves it."""
+    noise = np.random.default_rng(1).normal(0, spread, (512, 512, 3))
+    return Pictures.fromarray(np.clip(np.rint(colour + noise), 0, 255).astype(np.uint8))
+
+
+def drawing(ground: int, ink: int, width: int = 1) -> Pictures.Image:
+    picture = Pictures.new("RGB", (512, 512), (ground,) * 3)
+    ImageDraw.Draw(picture).line((200, 210, 330, 260), fill=(ink,) * 3, width=width)
+    return picture
+
+
+def fog(top: int, bottom: int) -> Pictures.Image:
+    rows = np.rint(np.linspace(top, bottom, 512)).astype(np.uint8)
+    return Pictures.fromarray(np.broadcast_to(rows[:, None, None], (512, 512, 3)).copy())
+
+
+@pytest.mark.parametrize(
+    ("picture", "colour"),
+    [
+        (Pictures.new("RGB", (8, 8), (1, 2, 3)), "#010203"),
+        (lossy(Pictures.new("RGB", (513, 301), (17, 200, 93)), 30), None),
+        (lossy(Pictures.new("RGB", (512, 512)), 75), "#000000"),
+        (grain(0, 0.5), "#000000"),
+        (lossy(grain(0, 1.5), 75), None),
+        (lossy(grain(128, 1), 75), "#808080"),
+        (fog(200, 204), None),
+    ],
+)
+def test_a_picture_of_one_colour_to_the_eye_is_blank(picture, colour):
+    found = flat_colour(picture)
+    assert found
+    assert colour in (None, found)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        drawing(255, 250),
+        lossy(drawing(255, 235), 75),
+        drawing(0, 12, width=3),
+        lossy(drawing(0, 12, width=3), 50),
+        fog(200, 208),
+        grain(128, 2),
+    ],
+)
+def test_what_an_eye_can_see_is_not_blank(picture):
+    assert flat_colour(picture) == ""
+
+
 def test_one_pixel_of_another_colour_is_enough():
     picture = Pictures.new("RGB", (8, 8), (1, 2, 3))
-    assert flat_colour(picture) == "#010203"
-    picture.putpixel((7, 7), (1, 2, 4))
+    picture.putpixel((7, 7), (1, 2, 8))
     assert flat_colour(picture) == ""
 
 

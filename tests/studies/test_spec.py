@@ -295,6 +295,39 @@ def test_problems_between_keys_are_listed_at_once():
     assert len(found) == 3
 
 
+def test_problems_of_one_key_and_between_keys_are_listed_at_once():
+    found = problems(
+        title="",
+        prompts=["a", "a"],
+        systems=[*systems(steps="four"), painted("base"), painted("large", size=32)],
+        instructions="Is system base better?",
+    )
+    assert [line.partition(": ")[2] for line in found] == [
+        'title: expected a text of 1 to 200 characters, found ""',
+        '[[systems]] number 2 (key "turbo"), steps: expected a whole number of at least 1, '
+        'found "four"',
+        '[[systems]], key: expected each key once, found "base" 2 times',
+        "prompts, number 2: expected each prompt once, found the text of number 1 again",
+        '[display], size: expected at most 32 (the native size of "large"), or an upscaler '
+        "declared; found 64",
+        'instructions: expected words that name no system, found "System base": raters read this',
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pairs": "baseline", "baseline": "turbo", "systems": systems(steps=0)},
+        {"pairs": "some", "baseline": "alpha"},
+        {"display": {"size": 8}, "systems": systems()},
+        {"systems": systems(steps=0), "sources": {"systems": {"turbo": "the paper"}}},
+        {"prompts": {"file": "p.txt", "draw": 0, "stratify": "category"}},
+    ],
+)
+def test_a_rule_that_rests_on_a_faulty_key_is_passed_over(changes):
+    assert len(problems(**changes)) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

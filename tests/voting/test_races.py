@@ -49,16 +49,29 @@ def test_the_claim_alone_keeps_a_ballot_from_being_given_twice(monkeypatch):
     assert not broken_promises(study)
 
 
+def test_of_two_raters_who_found_one_ballot_free_one_gets_it(monkeypatch):
+    monkeypatch.setattr(leasing, "_candidates", _without_locks(leasing._candidates))
+    study = world.open_study(n_prompts=3, votes_per_comparison=3)
+    first, second = _two_who_lease_at_once(study)
+    assert first.ballot_id != second.ballot_id
+    assert not broken_promises(study)
+
+
 def test_the_check_notices_a_claim_that_does_not_repeat_the_condition(monkeypatch):
     _only_on_postgresql("an IMMEDIATE transaction searches and claims in one turn")
     monkeypatch.setattr(leasing, "_candidates", _without_locks(leasing._candidates))
     monkeypatch.setattr(leasing, "_claim", _claim_without_condition)
-    for _ in range(5):
-        study = world.open_study(n_prompts=3, votes_per_comparison=3)
-        race([partial(services.lease_ballot, rater=rater, at=NOON) for rater in _raters(study, 30)])
-        if lent_twice(study):
-            return
-    pytest.fail("thirty raters never took the same ballot: the check sees nothing")
+    study = world.open_study(n_prompts=3, votes_per_comparison=3)
+    _two_who_lease_at_once(study)
+    assert lent_twice(study)
+
+
+def _two_who_lease_at_once(study: Study) -> list[Showing]:
+    """The second searches before the first has said what it took."""
+    one, other = _raters(study, 2)
+    with meanwhile(partial(_lease, other, NOON)) as results:
+        first = _lease(one, NOON)
+    return [first, *settled(results)]
 
 
 def test_many_tabs_of_one_rater_never_hold_more_than_two_pairs():
@@ -74,13 +87,20 @@ def test_many_tabs_of_one_rater_never_hold_more_than_two_pairs():
 def test_the_check_notices_tabs_that_do_not_take_turns(monkeypatch):
     _only_on_postgresql("an IMMEDIATE transaction takes its turn without a row lock")
     monkeypatch.setattr(leasing, "lock_rater", _read_rater_without_lock)
-    for _ in range(10):
-        study = world.open_study(n_prompts=8)
-        rater = world.rater(study)
-        race([partial(services.upcoming, rater=rater, at=NOON)] * 6)
-        if any("more than two pairs" in promise for promise in broken_promises(study)):
-            return
-    pytest.fail("six tabs without a lock never held three pairs: the check sees nothing")
+    study = world.open_study(n_prompts=8, votes_per_comparison=1)
+    rater = world.rater(study)
+    with meanwhile(partial(services.upcoming, rater=rater, at=NOON)):
+        services.upcoming(rater=rater, at=NOON)
+    assert any("more than two pairs" in promise for promise in broken_promises(study))
+
+
+def test_a_tab_waits_for_another_of_its_rater():
+    study = world.open_study(n_prompts=8, votes_per_comparison=1)
+    rater = world.rater(study)
+    with meanwhile(partial(services.upcoming, rater=rater, at=NOON)) as results:
+        pairs = services.upcoming(rater=rater, at=NOON)
+    assert settled(results) == [pairs]
+    assert not broken_promises(study)
 
 
 def test_a_lease_that_ran_out_is_given_on_while_its_first_rater_votes():

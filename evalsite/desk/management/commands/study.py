@@ -21,7 +21,7 @@ from evalsite.studies.locks import StudyNotDraft
 from evalsite.studies.models import Study
 from evalsite.studies.painting import NoSuchSystem
 from evalsite.studies.queries import Preparation
-from evalsite.studies.resolve import Resolved, planned_pairs, resolve
+from evalsite.studies.resolve import Resolved, planned_pairs, problems_of, resolve
 from evalsite.studies.spec import StudySpec, load_spec, names_a_file, presets
 from evalsite.studies.spec_claims import declared_lines
 from evalsite.studies.spec_problems import SpecError
@@ -126,8 +126,7 @@ class Command(BaseCommand):
 
     def _check(self, name: str, options: dict[str, Any]) -> None:
         if names_a_file(name):
-            resolved = self._resolve(load_spec(name))
-            problems = self._show_file(resolved)
+            problems = self._show_file(self._resolve(_load_or_list(name)))
         else:
             problems = self._show_rows(self._find(name))
         if problems:
@@ -374,6 +373,17 @@ class Command(BaseCommand):
 def _counts(preparation: Preparation) -> list[tuple[int, ...]]:
     """What moves while images come in."""
     return [(s.ready, s.claimed, s.failed, s.displayed) for s in preparation.systems]
+
+
+def _load_or_list(name: str) -> StudySpec:
+    """A study file. Of one with problems, whatever is sound is looked at before it is refused."""
+    try:
+        return load_spec(name)
+    except SpecError as error:
+        if error.sound is None:
+            raise
+        more = problems_of(error.sound, checkpoint_dirs=settings.CHECKPOINT_DIRS)
+        raise SpecError([*error.problems, *more]) from error
 
 
 def _rating_address(study: Study) -> str:
