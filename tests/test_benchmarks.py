@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.coverage import read_store
+from benchmarks.coverage import full_grid, read_store, report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,9 +39,31 @@ def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     store = tmp_path / "coverage" / "headline-4.jsonl"
     lines = store.read_text().splitlines()
     store.write_text("\n".join([*lines[:-2], lines[-1][:20]]))
-    again = run_program("coverage", "--runs", "4", VAR_DIR=str(tmp_path))
+    table = tmp_path / "cells.csv"
+    again = run_program("coverage", "--runs", "4", "--cells", str(table), VAR_DIR=str(tmp_path))
     assert again.stdout == first.stdout
     assert len(read_store(store)) == 48
+    header, *rows = table.read_text().splitlines()
+    assert header.startswith(
+        "raters,prompts,per_prompt,rate,sd,prompt_sd,heavy,tie,expected_losses,"
+    )
+    assert len(rows) == 48
+    assert rows[0].startswith("5,100,3,0.5,0.0,0.0,0,0.0,150.0,")
+
+
+def test_the_full_grid_counts_the_cells_that_reach_its_aim():
+    cells = [cell for cell in full_grid() if cell.raters == 3 and cell.losses < 10][:4]
+    found = {
+        cell: {"ours": ours, "Wilson": 0.8, "sandwich": 0.9}
+        for cell, ours in zip(cells, (0.94, 0.966, 0.93, 0.976), strict=True)
+    }
+    text = report(found, "full", 2000)
+    assert (
+        "- ours: 1 of 4 cells in .94 to .965, 2 within two Monte-Carlo errors of it, "
+        "3 in .925 to .975 (mean 0.953, lowest 0.930, highest 0.976)" in text
+    )
+    assert "\n| 3 | under 10 | 4 | 0.930, 0.953, 0.976 | 0.800, 0.800, 0.800 |" in text
+    assert text.endswith("| 1 of 4 | 3 of 4 |\n")
 
 
 def test_the_analysis_benchmark_prints_its_table():

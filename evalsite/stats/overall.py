@@ -16,7 +16,12 @@ from evalsite.stats.dimensions import (
 )
 from evalsite.stats.intervals import quantile_of, score_limits
 from evalsite.stats.tallies import sorted_by_cluster
-from evalsite.stats.variance import satterthwaite_df, variance_components
+from evalsite.stats.variance import (
+    MeanVariance,
+    combine,
+    satterthwaite_df,
+    variance_components,
+)
 from evalsite.stats.votes import Votes
 from evalsite.stats.win_rate import Options, Ties, few_votes
 
@@ -97,13 +102,14 @@ def overall_scores(
 
         psi(g) = mean over the opponents left of (mean outcome of the votes left)
         V_d = (G - 1)/G * sum_g (psi(g) - psi)^2
-        V = max(V_rater + V_prompt - V_cell, V_vote / 10)
+        V = V_rater + V_prompt - V_cell, with the floor of a win rate (`combine`)
 
-    with G the clusters that hold votes of the system and V_vote the same with every vote a
-    cluster. Dimensions drop out as in `clustered_interval`. Limits are Wilson's with
-    n_eff = psi (1 - psi) / V votes and Student's t, so that with one opponent the score and
-    its limits are those of the pair. Degrees of freedom are Satterthwaite's on the outcomes'
-    distances from their pair's mean, each weighted by what its vote weighs in the mean.
+    with G the clusters that hold votes of the system; in place of s2 stands V_vote, the same
+    with every vote a cluster. Dimensions drop out as in `clustered_interval`. Limits are
+    Wilson's with n_eff = psi (1 - psi) / V votes and Student's t, so that with one opponent the
+    score and its limits are those of the pair. Degrees of freedom are Satterthwaite's on the
+    outcomes' distances from their pair's mean, each weighted by what its vote weighs in the
+    mean.
 
     Where the votes against each opponent are all equal V is 0. Then
     n_eff = m^2 / sum_j (1 / n_j) / max(1, D) for m opponents with n_j votes each, with D the
@@ -173,8 +179,8 @@ def _found(side: _Side, options: Options) -> _Found:
     if independent > 0:
         n_eff = rate * (1 - rate) / independent
         if clustered:
-            variance, df = _clustered(side, clustered)
-            variance = max(variance, 0.1 * independent)
+            joint = _clustered(side, clustered, independent)
+            variance, df = joint.variance, joint.df
     else:
         n_eff = side.opponents.count**2 / float((1 / side.opponents.sizes).sum())
         words = [_uniform(side)]
@@ -193,13 +199,13 @@ def _found(side: _Side, options: Options) -> _Found:
     )
 
 
-def _clustered(side: _Side, dimensions: list[Groups]) -> tuple[float, float]:
+def _clustered(side: _Side, dimensions: list[Groups], independent: float) -> MeanVariance:
     """The variance over one or two dimensions and its degrees of freedom."""
-    variance = sum(_jackknife(side, _runs(side, groups)) for groups in dimensions)
-    if len(dimensions) == 1:
-        return variance, _degrees_of_freedom(side, dimensions, None)
-    cells = _runs(side, *dimensions)
-    return variance - _jackknife(side, cells), _degrees_of_freedom(side, dimensions, cells)
+    parts = [_jackknife(side, _runs(side, groups)) for groups in dimensions]
+    cells = _runs(side, *dimensions) if len(dimensions) == 2 else None
+    shared = 0.0 if cells is None else _jackknife(side, cells)
+    dfs = _degrees_of_freedom(side, dimensions, cells)
+    return combine(parts, shared, dfs, independent=independent)
 
 
 def _runs(side: _Side, clusters: Groups, others: Groups | None = None) -> _Runs:
@@ -258,7 +264,8 @@ def _spread(side: _Side, shifts: Floats, gone: Floats) -> float:
     return float((1 - 1 / moved.size) * (moved @ moved))
 
 
-def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | None) -> float:
+def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | None) -> list[float]:
+    """Of each dimension."""
     opponents = side.opponents
     weights = side.outcomes.size / (opponents.count * opponents.sizes)
     residuals = weights[opponents.codes] * (side.outcomes - side.rates[opponents.codes])
@@ -266,11 +273,10 @@ def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | No
     # Of the cells only their sizes enter the moment equations.
     crossed = None if cells is None else cells.clusters
     components, total = variance_components(residuals, tuple(dimensions), sums, crossed)
-    found = (
+    return [
         satterthwaite_df(component, total, groups.sizes)
         for component, groups in zip(components, dimensions, strict=True)
-    )
-    return max(1.0, min(found))
+    ]
 
 
 def _score(system: int, found: _Found, options: Options, typical: float | None) -> OverallScore:

@@ -197,7 +197,8 @@ def precision(
     R raters. Chance alone gives c^2 = (R - m_P) / n; load_spread^2 is added. With fixed prompts
     their term drops out. Then n_eff = n / deff, and Wilson's limits with n_eff and Student's t
     at df, as in a report: df is the lesser one of P - 1 and `satterthwaite_df` of R loads that
-    differ so much (like a gamma variable). A dimension in which nobody votes twice drops out.
+    differ so much (like a gamma variable); below 3 a report's may be a little more. A dimension
+    in which nobody votes twice drops out.
 
     As votes grow without end, the variance stops at
     p (1 - p) (rho_R (1 + load_spread^2) / R + rho_P / P).

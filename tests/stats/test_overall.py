@@ -88,16 +88,11 @@ def test_the_variance_is_that_of_computing_the_score_again(per_prompt):
     votes = dataclasses.replace(votes, raters=np.where(rng.random(votes.n) < 0.3, 0, votes.raters))
     for score in overall_scores(votes):
         i = score.system
-        rater, prompt, cell, vote = (
+        rater, prompt, cell = (
             left_out_one_by_one(votes, i, codes)
-            for codes in (
-                votes.raters,
-                votes.prompts,
-                votes.raters * 12 + votes.prompts,
-                np.arange(votes.n),
-            )
+            for codes in (votes.raters, votes.prompts, votes.raters * 12 + votes.prompts)
         )
-        expected = max(rater + prompt - cell, 0.1 * vote)
+        expected = rater + prompt - cell
         assert score.se == pytest.approx(math.sqrt(expected), rel=1e-10)
     for score in overall_scores(votes, fixed_prompts=True):
         expected = left_out_one_by_one(votes, score.system, votes.raters)
@@ -105,11 +100,11 @@ def test_the_variance_is_that_of_computing_the_score_again(per_prompt):
         assert score.estimand == "random rater, these prompts"
 
 
-def test_variance_has_the_floor_of_a_tenth_of_independent_votes():
-    # Each rater and each prompt is split evenly: nothing varies but the cells.
+def test_variance_has_the_floor_of_a_win_rate():
+    # Each rater and each prompt is split evenly: nothing varies but the cells (test_variance.py).
     raters, prompts = np.tile([0, 0, 1, 1], 5), np.tile([0, 1, 0, 1], 5)
     votes = check_votes([0] * 20, [1] * 20, np.tile([1.0, 0.0, 0.0, 1.0], 5), raters, prompts)
-    assert overall_scores(votes)[0].se == pytest.approx(math.sqrt(0.1 * 5 / (20 * 19)))
+    assert overall_scores(votes)[0].se == pytest.approx(math.sqrt(-math.log(0.96) / 12))
 
 
 def test_degrees_of_freedom_are_those_of_votes_weighted_as_in_the_mean():

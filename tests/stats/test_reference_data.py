@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
+from scipy.stats import t as student
 
 from evalsite.stats import (
     bradley_terry,
@@ -37,6 +39,7 @@ from evalsite.stats import (
     vote_alpha,
     wilson_interval,
 )
+from evalsite.stats.intervals import score_limits
 
 DATA = os.environ.get("EVALSITE_REFERENCE_DATA")
 if not DATA:
@@ -79,6 +82,10 @@ def numbered(name, row):
     return numbers[row["i"]], numbers[row["j"]]
 
 
+# The research code's floor of a variance was a tenth of independent votes; ours is higher here.
+FLOORED = {("tmo", "2way"): {("hateren06", "mantiuk08")}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("kind", "fixed_prompts"), [("2way", False), ("rater", True)])
 def test_every_recommended_interval_is_reproduced(name, kind, fixed_prompts):
@@ -88,11 +95,29 @@ def test_every_recommended_interval_is_reproduced(name, kind, fixed_prompts):
         found = results(name, fixed_prompts)[numbered(name, row)]
         assert found.n == int(row["n"])
         assert found.win_rate == pytest.approx(float(row["est"]), abs=1e-6)
+        assert found.df == pytest.approx(float(row[f"{kind}_df"]), rel=1e-6)
+        if (row["i"], row["j"]) in FLOORED.get((name, kind), ()):
+            continue
         assert found.low == pytest.approx(float(row[f"{kind}_lo"]), abs=1e-6)
         assert found.high == pytest.approx(float(row[f"{kind}_hi"]), abs=1e-6)
         assert found.se == pytest.approx(float(row[f"{kind}_se"]), rel=0.005)
-        for field, column in (("df", "df"), ("n_eff", "neff"), ("design_effect", "deff")):
+        for field, column in (("n_eff", "neff"), ("design_effect", "deff")):
             assert getattr(found, field) == pytest.approx(float(row[f"{kind}_{column}"]), rel=1e-6)
+
+
+def test_the_one_recommended_interval_at_a_floor_is_wider_here():
+    (pair,) = FLOORED["tmo", "2way"]
+    (row,) = (r for r in read("reference/tmo_recommended.csv") if (r["i"], r["j"]) == pair)
+    found = results("tmo", False)[numbered("tmo", row)]
+    assert float(row["2way_deff"]) == pytest.approx(0.1)
+    # The reference's own n_eff at this floor, in Wilson's limits: nothing else has changed.
+    floor = chi2.ppf(0.04, found.df) / found.df
+    assert found.design_effect == pytest.approx(floor)
+    limits = score_limits(
+        found.win_rate, float(row["2way_neff"]) * 0.1 / floor, student.ppf(0.975, found.df)
+    )
+    assert (found.low, found.high) == pytest.approx((limits.low, limits.high), abs=1e-6)
+    assert found.low < float(row["2way_lo"]) < float(row["2way_hi"]) < found.high
 
 
 def test_the_pairs_without_a_recommended_interval_are_those_whose_order_depends_on_the_locale():

@@ -1,9 +1,13 @@
+import math
+
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from evalsite.stats.clusters import UNLABELLED, cross, factorise, group
 from evalsite.stats.variance import (
     clustered_variance,
+    combine,
     jackknife_variance,
     satterthwaite_df,
     variance_components,
@@ -46,11 +50,60 @@ def test_two_dimensions_add_up_less_their_cells():
 
 
 def test_variance_has_a_floor_where_the_terms_cancel():
-    # Each rater and each prompt is split evenly: nothing varies but the cells.
+    # Each rater and each prompt is split evenly: nothing varies but the cells, four of five equal
+    # votes: V_cell = 3/4 * 4 (2.5 / 15)^2 = 1/12. At 2 degrees of freedom chi-squared is
+    # exponential: its .04 quantile over 2 is -ln .96.
     outcomes = np.tile([1.0, 0.0, 0.0, 1.0], 5)
     raters, prompts = group(np.tile([0, 0, 1, 1], 5)), group(np.tile([0, 1, 0, 1], 5))
     found = clustered_variance(outcomes - 0.5, (raters, prompts))
-    assert found.variance == pytest.approx(0.1 * 5 / (20 * 19))
+    assert found.variance == pytest.approx(-math.log(0.96) / 12)
+    assert found.independent == pytest.approx(5 / (20 * 19))
+
+
+@pytest.mark.parametrize("df", [2.0, 3.7, 29.0, 400.0])
+def test_the_floor_is_what_independent_votes_give_less_than_in_one_study_of_25(df):
+    floor = combine([0.0], 0.0, [df], independent=0.01).variance
+    assert chi2.cdf(df * floor / 0.01, df) == pytest.approx(0.04)
+
+
+def test_a_single_degree_of_freedom_has_the_floor_of_two():
+    one = combine([0.0], 0.0, [1.0], independent=0.01).variance
+    assert one == combine([0.0], 0.0, [2.0], independent=0.01).variance > 0.0004
+
+
+def test_votes_cast_twice_do_not_lower_the_floor():
+    # Three raters who agree by chance, each on other prompts: V_rater = 0, V_prompt = V_cell.
+    outcomes = np.tile([1.0, 0.0, 1.0, 0.0], 9)
+    raters, prompts = np.repeat(np.arange(3), 12), np.arange(36)
+    once = clustered_variance(outcomes - 0.5, (group(raters), group(prompts)))
+    assert once.variance < 0.1 * once.independent
+    twice = clustered_variance(
+        np.tile(outcomes, 2) - 0.5, (group(np.tile(raters, 2)), group(np.tile(prompts, 2)))
+    )
+    assert twice.variance == pytest.approx(once.variance, rel=0.05)
+
+
+def test_a_richer_dimension_lends_degrees_of_freedom_where_it_carries_variance():
+    # w = 5 / (5 + 3 - 1) = 5/7, drawn to 1: u = 19/21; 1 / (u^2 / 2 + (1 - u)^2 / 29) = 2.441348.
+    found = combine([0.5, 0.3], 0.1, [2.0, 29.0], independent=0.1)
+    assert found.variance == pytest.approx(0.7)
+    assert found.df == pytest.approx(2.441348, abs=1e-6)
+    assert combine([0.3, 0.5], 0.1, [29.0, 2.0], independent=0.1).df == pytest.approx(found.df)
+
+
+@pytest.mark.parametrize(
+    ("parts", "dfs", "expected"),
+    [
+        ([0.5, 0.1], [2.0, 29.0], 2),  # the other dimension is no more than its cells
+        ([0.5, 0.05], [2.0, 29.0], 2),
+        ([0.1, 0.9], [2.0, 29.0], 3),  # 3.7 by the formula
+        ([0.5, 0.3], [3.2, 29.0], 3.2),
+        ([0.5], [0.4], 1),
+    ],
+)
+def test_no_dimension_lends_more_than_there_is(parts, dfs, expected):
+    shared = 0.1 if len(parts) == 2 else 0.0
+    assert combine(parts, shared, dfs, independent=0.1).df == pytest.approx(expected)
 
 
 def incidence(groups):

@@ -35,12 +35,14 @@ def test_fixed_prompts_by_hand():
 
 def test_two_way_by_hand():
     # V_rater = 1/12 as above; prompt sums 1/2, -1/2: V_prompt = 1/2 (1/36 + 1/36) = 1/36;
-    # six cells of one vote: V_cell = 5/6 * 6 (1/10)^2 = 1/20. V = 11/180; df = 1, t = 12.7062.
+    # six cells of one vote: V_cell = 5/6 * 6 (1/10)^2 = 1/20. V = 11/180. Prompts have df 1, raters
+    # 2; the share of prompts is 1/36 / (1/36 + 1/12 - 1/20) = 5/11, drawn to 1 27/33 = 9/11, and
+    # df = 1 / ((9/11)^2 + (2/11)^2 / 2) = 121/83.
     found = clustered_interval(OUTCOMES, RATERS, PROMPTS)
     assert found.se == pytest.approx(math.sqrt(11 / 180))
-    assert (found.df, found.n_eff) == pytest.approx((1, 45 / 11))
+    assert (found.df, found.n_eff) == pytest.approx((121 / 83, 45 / 11))
     assert found.design_effect == pytest.approx(11 / 9)
-    x = 12.7062047**2 / (45 / 11)
+    x = student.ppf(0.975, 121 / 83) ** 2 / (45 / 11)
     half = 0.5 * math.sqrt(x / (1 + x))
     assert limits(found) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-7)
     assert found.method == "two-way jackknife"
