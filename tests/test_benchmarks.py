@@ -44,12 +44,15 @@ def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     assert len(read_store(store)) == 48
 
 
-def test_the_analysis_benchmark_prints_its_table():
-    run = run_program("analysis", "--quick")
+def test_the_analysis_benchmark_prints_its_table(tmp_path):
+    out = tmp_path / "table.md"
+    run = run_program("analysis", "--quick", "--out", str(out))
     assert run.returncode == 0, run.stderr
+    assert out.read_text() == run.stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
     assert [row[2] for row in rows[2:]] == [
         "report",
+        "report, slices",
         "fit",
         "bootstrap",
         "evalica fit",
