@@ -12,7 +12,7 @@ from evalsite.stats.clusters import UNLABELLED, Codes, Floats, Groups, cross, gr
 from evalsite.stats.pairs import Pair
 from evalsite.stats.variance import jackknife_variance
 from evalsite.stats.votes import Votes
-from evalsite.stats.win_rate import Options, Ties, WinRate, win_rate_of
+from evalsite.stats.win_rate import Options, Samples, Ties, WinRate, win_rate_of, win_rates_of
 
 TOP_SHARE = 0.05
 
@@ -268,7 +268,7 @@ def _influence(case: _Case) -> Floats:
     variance, changes = 0.0, np.zeros(n)
     for sign, groups in _dimensions(case):
         sums = groups.sums(residuals)
-        own = jackknife_variance(sums, groups.sizes)
+        own = float(jackknife_variance(sums, groups)[0])
         drift = 2 * float(groups.sizes @ sums) / n
         variance += sign * own
         changes += sign * (residuals * (residuals - 2 * sums[groups.codes] + drift) / n**2)
@@ -294,8 +294,19 @@ def _best(case: _Case, order: Codes) -> Codes:
     candidates = order[:n_candidates]
     if candidates.size == 1:
         return candidates
-    p_values = [case.without(candidates[[k]]).p_value() for k in range(candidates.size)]
-    return candidates[[int(np.argmax(p_values))]]
+    found = _win_rates([case.without(candidates[[k]]) for k in range(candidates.size)])
+    return candidates[[int(np.argmax([_p_value(rate) for rate in found]))]]
+
+
+def _win_rates(cases: list[_Case]) -> list[WinRate]:
+    """Of all of them at once; they differ in nothing but their votes."""
+    samples = Samples(
+        np.concatenate([case.outcomes for case in cases]),
+        np.concatenate([case.raters for case in cases]),
+        np.concatenate([case.prompts for case in cases]),
+        np.array([case.outcomes.size for case in cases]),
+    )
+    return win_rates_of(samples, cases[0].options, cases[0].typical)
 
 
 def _needed(case: _Case, batch: Codes, n_removed: int) -> int:

@@ -179,6 +179,7 @@ def _found(side: _Side, options: Options) -> _Found:
         n_eff = side.opponents.count**2 / float((1 / side.opponents.sizes).sum())
         words = [_uniform(side)]
         df = max(1.0, min(groups.count for groups in clustered) - 1.0) if clustered else None
+    few = few_votes(float(side.outcomes.sum()), side.outcomes.size)
     return _Found(
         rate=rate,
         n=side.outcomes.size,
@@ -189,7 +190,7 @@ def _found(side: _Side, options: Options) -> _Found:
         df=df,
         method=method_of((raters, prompts)),
         estimand=estimand_of(raters.state, prompts.state, decided=options.ties == "drop"),
-        warnings=(*cluster_warnings(raters, prompts), *few_votes(side.outcomes), *words),
+        warnings=(*cluster_warnings(raters, prompts), *few, *words),
     )
 
 
@@ -266,11 +267,8 @@ def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | No
     # Of the cells only their sizes enter the moment equations.
     crossed = None if cells is None else cells.clusters
     components, total = variance_components(residuals, tuple(dimensions), sums, crossed)
-    found = (
-        satterthwaite_df(component, total, groups.sizes)
-        for component, groups in zip(components, dimensions, strict=True)
-    )
-    return max(1.0, min(found))
+    powers = np.stack([groups.powers() for groups in dimensions], axis=1)
+    return max(1.0, float(satterthwaite_df(components, total, powers).min()))
 
 
 def _score(system: int, found: _Found, options: Options, typical: float | None) -> OverallScore:

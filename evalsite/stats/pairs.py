@@ -1,5 +1,6 @@
 """The win rates of all pairs of systems under one criterion."""
 
+import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,11 +9,14 @@ from numpy.typing import ArrayLike
 
 from evalsite.stats.clusters import Labels
 from evalsite.stats.votes import Votes, check_votes
-from evalsite.stats.win_rate import Options, Ties, WinRate, win_rate_of
+from evalsite.stats.win_rate import Options, Samples, Ties, WinRate, win_rates_of
 
 Pair = tuple[int, int]
 
 DEFAULTS = Options()
+
+_AT_ONCE = 1 << 18
+"""Votes that are gone through at once, and up to one pair more."""
 
 _NO_VOTES = check_votes([], [], [], None, None)
 
@@ -76,14 +80,14 @@ def win_rates(
     `parts` are the same votes by pair, where the caller has them.
     """
     parts = votes_by_pair(votes) if parts is None else parts
-    results = {pair: _win_rate(parts, pair, options, None) for pair in _listed(pairs, parts)}
+    results = _rates(parts, list(_listed(pairs, parts)), options, None)
     # A pair that needs a design effect has none of its own, so the median is of the others.
     known = [r.design_effect for r in results.values() if r.design_effect is not None]
     if not known:
         return results
     typical = statistics.median(known)
     needy = [pair for pair, r in results.items() if "no design effect" in r.warnings]
-    return results | {pair: _win_rate(parts, pair, options, typical) for pair in needy}
+    return results | _rates(parts, needy, options, typical)
 
 
 def votes_by_pair(votes: Votes) -> dict[Pair, Votes]:
@@ -113,12 +117,27 @@ def votes_by_pair(votes: Votes) -> dict[Pair, Votes]:
     return parts
 
 
-def _win_rate(
-    parts: Mapping[Pair, Votes], pair: Pair, options: Options, typical: float | None
-) -> WinRate:
-    own = parts.get(_ascending(pair), _NO_VOTES)
-    outcomes = own.outcomes if pair[0] < pair[1] else 1 - own.outcomes
-    return win_rate_of(outcomes, own.raters, own.prompts, options, typical)
+def _rates(
+    parts: Mapping[Pair, Votes], pairs: Sequence[Pair], options: Options, typical: float | None
+) -> dict[Pair, WinRate]:
+    own = [parts.get(_ascending(pair), _NO_VOTES) for pair in pairs]
+    sizes = np.array([votes.n for votes in own], dtype=np.intp)
+    blocks = (np.cumsum(sizes) - sizes) // _AT_ONCE
+    found: list[WinRate] = []
+    for start, end in itertools.pairwise([*np.flatnonzero(np.diff(blocks, prepend=-1)), len(own)]):
+        block = own[start:end]
+        outcomes = [
+            votes.outcomes if low < high else 1 - votes.outcomes
+            for votes, (low, high) in zip(block, pairs[start:end], strict=True)
+        ]
+        samples = Samples(
+            np.concatenate(outcomes),
+            np.concatenate([votes.raters for votes in block]),
+            np.concatenate([votes.prompts for votes in block]),
+            sizes[start:end],
+        )
+        found += win_rates_of(samples, options, typical)
+    return dict(zip(pairs, found, strict=True))
 
 
 def _listed(pairs: Sequence[Pair] | None, votes: Mapping[Pair, Votes]) -> Iterator[Pair]:

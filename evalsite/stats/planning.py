@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
-from evalsite.stats.clusters import cross, group
+from evalsite.stats.clusters import Groups, cross, group
 from evalsite.stats.intervals import check_confidence, score_limits
 from evalsite.stats.variance import satterthwaite_df, variance_components
 from evalsite.stats.votes import Votes
@@ -488,7 +488,8 @@ def _rater_df(raters: int, mean_votes: float, unevenness: float, rho: float) -> 
         return max(raters - 1.0, 1.0)
     n_sizes = min(raters, 1000)
     sizes = gammaincinv(1 / unevenness, (np.arange(n_sizes) + 0.5) / n_sizes)
-    df = satterthwaite_df(rho, 1.0, np.asarray(sizes * mean_votes / sizes.mean()))
+    loads = Groups(np.arange(n_sizes), np.asarray(sizes * mean_votes / sizes.mean()))
+    df = float(satterthwaite_df(rho, 1.0, loads.powers())[0])
     return max((df + 1) * raters / n_sizes - 1, 1.0)
 
 
@@ -604,7 +605,8 @@ def _shares_of_one_pair(votes: Votes, own: NDArray[np.bool_]) -> dict[str, float
     cells = cross(*dimensions) if len(dimensions) == 2 else None
     sums = [g.sums(residuals) for g in dimensions]
     components, total = variance_components(residuals, dimensions, sums, cells)
-    return {name: min(c / total, 1.0) for name, c in zip(groups, components, strict=True)}
+    shares = (float(c[0] / total[0]) for c in components)
+    return {name: min(share, 1.0) for name, share in zip(groups, shares, strict=True)}
 
 
 def _quantile(confidence: float, df: float | None) -> float:
