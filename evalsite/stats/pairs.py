@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,7 +80,7 @@ def win_rates(
     `parts` are the same votes by pair, where the caller has them.
     """
     parts = votes_by_pair(votes) if parts is None else parts
-    results = _rates(parts, list(_listed(pairs, parts)), options, None)
+    results = _rates(parts, listed_pairs(pairs, parts), options, None)
     # A pair that needs a design effect has none of its own, so the median is of the others.
     known = [r.design_effect for r in results.values() if r.design_effect is not None]
     if not known:
@@ -140,15 +140,15 @@ def _rates(
     return dict(zip(pairs, found, strict=True))
 
 
-def _listed(pairs: Sequence[Pair] | None, votes: Mapping[Pair, Votes]) -> Iterator[Pair]:
+def listed_pairs(pairs: Sequence[Pair] | None, votes: Mapping[Pair, Votes]) -> list[Pair]:
+    """Planned pairs in their order, then those that have votes but were not planned."""
     planned = [] if pairs is None else [(int(i), int(j)) for i, j in pairs]
     known = {_ascending(pair) for pair in planned}
     if len(known) < len(planned):
         raise ValueError("a pair is planned twice")
     if any(low == high or low < 0 for low, high in known):
         raise ValueError("a pair is two different systems, numbered from 0")
-    yield from planned
-    yield from (pair for pair in sorted(votes) if pair not in known)
+    return [*planned, *(pair for pair in sorted(votes) if pair not in known)]
 
 
 def _ascending(pair: Pair) -> Pair:
