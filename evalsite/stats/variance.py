@@ -213,6 +213,7 @@ def satterthwaite_df(component: Floats | float, total: Floats | float, powers: F
     F. E. Satterthwaite, Biometrics Bulletin 2 (1946) 110-114; Bell and McCaffrey (2002).
     """
     n, s2, s3, s4, s5 = powers
+    # tau_g = own n_g^2 + rest n_g, so that every sum is one over powers of n_g.
     own = np.asarray(component, dtype=np.float64)
     rest = np.maximum(total - own, 0.0)
     a, b, c = own * s2 + rest * n, own * s3 + rest * s2, own * s4 + rest * s3
