@@ -1,12 +1,14 @@
 """What the numbers of a report cost, from columns of text, with many votes and many systems.
 
     ./dev bench analysis [--votes 100000 1000000 10000000] [--systems 20 100] [--quick]
+        [--out FILE.md]
 
 Synthetic votes (500 of each rater, 2,000 prompts, one vote in ten a tie). Every measurement has a
 process and one thread of its own; it reads its columns before the clock starts, and its peak of
 memory holds them and all libraries. Times compare within one run only. What is measured:
 
     report           every number of report.json with default options; no file is written
+    report, slices   the same with ten categories of prompts to slice by; up to 1 million votes
     fit              counting and fitting Bradley-Terry, from three columns of text
     bootstrap        the same, and 1,000 rounds of resampling, which count again
     evalica fit      counting and fitting, from lists of text and of its own winners
@@ -44,8 +46,13 @@ if TYPE_CHECKING:
 
 VOTES_OF_A_RATER, PROMPTS = 500, 2_000
 ROUNDS, THEIR_ROUNDS = 1_000, 10
-THEIR_MOST = 1_000_000  # votes that evalica is asked to resample
+CATEGORIES = 10
+LIMITED = ("report, slices", "evalica rounds")  # not measured with more votes than:
+MOST = 1_000_000
 WINNERS = ("a", "b", "tie")
+
+FITTED = ("system_a", "system_b", "winner")
+REPORTED = ("rater_id", "prompt_id", "left")
 
 Job = Callable[[], object]
 
@@ -55,29 +62,39 @@ def main() -> None:
     options.add_argument("--votes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     options.add_argument("--systems", type=int, nargs="+", default=[20, 100])
     options.add_argument("--quick", action="store_true", help="20,000 votes on 5 systems")
+    options.add_argument("--out", type=Path, help="write the table to this file too")
     options.add_argument("--job", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     asked = options.parse_args()
     if asked.job:
         print(json.dumps(cost(*asked.job)))
         return
     sizes = [(n, k) for k in asked.systems for n in asked.votes]
+    table = []
     with tempfile.TemporaryDirectory() as folder:
-        print("| votes | systems | what | wall s | CPU s | peak MB | over ours |")
-        print("|---|---|---|---|---|---|---|")
-        for size in [(20_000, 5)] if asked.quick else sizes:
-            for line in lines(*size, Path(folder) / "votes.parquet"):
-                print(line, flush=True)
+        for line in lines([(20_000, 5)] if asked.quick else sizes, Path(folder) / "votes.parquet"):
+            print(line, flush=True)
+            table.append(line)
+    if asked.out:
+        asked.out.write_text("\n".join([*table, ""]))
 
 
-def lines(n_votes: int, n_systems: int, path: Path) -> Iterator[str]:
-    """Each job's line of the table."""
+def lines(sizes: list[tuple[int, int]], path: Path) -> Iterator[str]:
+    """The table, line by line as it is measured."""
+    yield "| votes | systems | what | wall s | CPU s | peak MB | over ours |"
+    yield "|---|---|---|---|---|---|---|"
+    for size in sizes:
+        yield from lines_of(*size, path)
+
+
+def lines_of(n_votes: int, n_systems: int, path: Path) -> Iterator[str]:
+    """Each job's line, for one number of votes and of systems."""
     # Elsewhere: a process starts with the peak of the one that starts it.
     drawing = get_context("spawn").Process(target=write, args=(n_votes, n_systems, path))
     drawing.start()
     drawing.join()
     cpu: dict[str, float] = {}
     for name in JOBS:
-        if name == "evalica rounds" and n_votes > THEIR_MOST:
+        if name in LIMITED and n_votes > MOST:
             continue
         head = f"| {n_votes:,} | {n_systems} | {name} |"
         if name == "statsmodels" and importlib.util.find_spec(name) is None:
@@ -110,13 +127,20 @@ def cost(name: str, path: str) -> dict[str, float]:
     """Wall and CPU seconds, and the peak of memory in MB, of one job in this process."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "evalsite.settings")
     django.setup()
-    job = JOBS[name](pl.read_parquet(path))
+    job = JOBS[name](pl.read_parquet(path, columns=columns_of(name)))
     wall, cpu = time.perf_counter(), time.process_time()
     job()
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {**spent, "peak": peak / 1e6}
+
+
+def columns_of(name: str) -> list[str]:
+    """What a job reads."""
+    if name == "report":
+        return [*FITTED, *REPORTED]
+    return [*FITTED, *REPORTED, "category"] if name == "report, slices" else [*FITTED]
 
 
 def write(n_votes: int, n_systems: int, path: Path) -> None:
@@ -132,12 +156,16 @@ def draw(n_votes: int, n_systems: int) -> pl.DataFrame:
     lost = rng.random(n_votes) > 1 / (1 + np.exp(ratings[second] - ratings[first]))
     winners = np.where(rng.random(n_votes) < 0.1, 2, lost)
     n_raters = max(10, n_votes // VOTES_OF_A_RATER)
+    raters = rng.integers(0, n_raters, n_votes)
+    prompts = rng.integers(0, PROMPTS, n_votes)
     columns = {
-        "rater_id": named("rater", rng.integers(0, n_raters, n_votes), n_raters),
-        "prompt_id": named("prompt", rng.integers(0, PROMPTS, n_votes), PROMPTS),
+        "rater_id": named("rater", raters, n_raters),
+        "prompt_id": named("prompt", prompts, PROMPTS),
         "system_a": named("system", first, n_systems),
         "system_b": named("system", second, n_systems),
         "winner": pl.Series(WINNERS).gather(winners),
+        "left": pl.Series(WINNERS[:2]).gather(rng.integers(0, 2, n_votes)),
+        "category": named("category", prompts % CATEGORIES, CATEGORIES),
     }
     return pl.DataFrame(columns)
 
@@ -156,8 +184,10 @@ def report_job(frame: pl.DataFrame) -> Job:
     from evalsite.results.votes_file import Lines, number_votes
     from evalsite.stats import Options
 
+    waiting = [frame]  # given up once it is numbered, as `read_votes` does
+
     def run() -> object:
-        table = number_votes(frame, Lines(Path("votes.parquet")))
+        table = number_votes(waiting.pop(), Lines(Path("votes.parquet")))
         summary = summarise(design_of(table), votes_of(table), Options())
         return report_of(summary, study=None, provenance={})
 
@@ -170,7 +200,7 @@ def votes_of_columns(frame: pl.DataFrame) -> "Votes":
     from evalsite.results.votes_file import Lines, number_votes
     from evalsite.stats import Votes
 
-    table = number_votes(frame.select("system_a", "system_b", "winner"), Lines(Path("v.parquet")))
+    table = number_votes(frame, Lines(Path("votes.parquet")))
     read = votes_of(table)
     columns = (read.first, read.second, read.outcomes, read.raters, read.prompts)
     return Votes(*columns, len(table.systems))
@@ -241,6 +271,7 @@ def statsmodels_job(frame: pl.DataFrame) -> Job:
 
 JOBS: dict[str, Callable[[pl.DataFrame], Job]] = {
     "report": report_job,
+    "report, slices": report_job,
     "fit": fit_job,
     "bootstrap": bootstrap_job,
     "evalica fit": evalica_job,

@@ -66,12 +66,15 @@ def test_the_full_grid_counts_the_cells_that_reach_its_aim():
     assert text.endswith("| 1 of 4 | 3 of 4 |\n")
 
 
-def test_the_analysis_benchmark_prints_its_table():
-    run = run_program("analysis", "--quick")
+def test_the_analysis_benchmark_prints_its_table(tmp_path):
+    out = tmp_path / "table.md"
+    run = run_program("analysis", "--quick", "--out", str(out))
     assert run.returncode == 0, run.stderr
+    assert out.read_text() == run.stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
     assert [row[2] for row in rows[2:]] == [
         "report",
+        "report, slices",
         "fit",
         "bootstrap",
         "evalica fit",

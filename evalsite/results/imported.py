@@ -103,7 +103,7 @@ def votes_of(table: VoteTable) -> Votes:
 
 
 def _codes(column: Column | None, n: int) -> Codes:
-    return np.full(n, UNLABELLED, dtype=np.intp) if column is None else column.codes
+    return np.broadcast_to(np.intp(UNLABELLED), n) if column is None else column.codes
 
 
 def _only(table: VoteTable, criterion: str, path: Path) -> VoteTable:

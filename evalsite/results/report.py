@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from evalsite.results.summary import (
@@ -223,7 +224,12 @@ def claim_json(summary: ClaimSummary) -> Json:
 
 def _plain(result: Any) -> Json:
     """A frozen, flat result as JSON takes it."""
-    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    values = {name: getattr(result, name) for name in _names(result.__class__)}
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
     }
+
+
+@cache  # a report may have ten thousand rows
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))

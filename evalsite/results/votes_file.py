@@ -249,26 +249,30 @@ class Lines:
 def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) -> VoteTable:
     """Text columns as numbers, every row checked. Raises VotesFileError with all that is wrong."""
     theirs = _find_columns(frame.columns, lines.path.name)
+    unused = tuple(name for name in frame.columns if name not in theirs.values())
     columns = {ours: number(frame[name]) for ours, name in theirs.items()}
+    del frame  # the text takes much more room than its numbers
     first, second, systems = _merge(columns["system_a"], columns["system_b"])
-    outcomes = _meaning(columns["winner"], WINNERS, columns)
-    sides = _meaning(columns["left"], LEFTS, columns) if "left" in columns else None
+    outcomes = _meaning(columns["winner"], WINNERS, first, second, systems)
+    sides = None
+    if "left" in columns:
+        sides = _meaning(columns["left"], LEFTS, first, second, systems)
     _refuse_bad_rows(columns, first == second, outcomes, sides, lines)
     criterion = columns.get("criterion")
     return VoteTable(
         criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
         systems=systems,
-        criterion=criterion.codes if criterion else np.broadcast_to(np.intp(0), len(frame)),
+        criterion=criterion.codes.astype(np.intp) if criterion else np.broadcast_to(0, first.size),
         first=first,
         second=second,
         outcomes=outcomes,
         raters=_labels(columns.get("rater_id")),
         prompts=_labels(columns.get("prompt_id")),
-        a_on_left=np.ones(len(frame), dtype=bool) if a_is_left else _as_sides(sides),
+        a_on_left=np.ones(first.size, dtype=bool) if a_is_left else _as_sides(sides),
         categories=_labels(columns.get("category")),
         challenges=_labels(columns.get("challenge")),
         rater_groups=_labels(columns.get("rater_group")),
-        unused=tuple(name for name in frame.columns if name not in theirs.values()),
+        unused=unused,
     )
 
 
@@ -288,22 +292,25 @@ def _find_columns(names: Sequence[str], file: str) -> dict[str, str]:
 
 
 def number(column: pl.Series) -> Column:
-    """Text as codes into its sorted distinct values, blanks around them cut off."""
+    """Text as codes into its sorted distinct values, blanks around them cut off.
+
+    The codes are no wider than it takes: columns may be long.
+    """
     numbered = column.cast(pl.Categorical)
     distinct = numbered.unique()
     texts = [text.strip() for text in distinct.cast(pl.String)]
     names = sorted(set(texts))
     place = {name: i for i, name in enumerate(names)}
     physical = distinct.to_physical().to_numpy()
-    code_of = np.zeros(int(physical.max()) + 1, dtype=np.intp)
+    code_of = np.zeros(int(physical.max()) + 1, dtype=np.min_scalar_type(len(names)))
     code_of[physical] = [place[text] for text in texts]
     return Column(code_of[numbered.to_physical().to_numpy()], tuple(names))
 
 
 def _labels(column: Column | None) -> Column | None:
     """The word `none` is no label, nor is nothing at all: UNLABELLED."""
-    if column is None or not NO_LABELS & set(column.names):
-        return column
+    if column is None:
+        return None
     codes = np.arange(len(column.names))
     codes[[name in NO_LABELS for name in column.names]] = UNLABELLED
     return Column(codes[column.codes], column.names)
@@ -317,17 +324,23 @@ def _merge(one: Column, two: Column) -> tuple[Codes, Codes, tuple[str, ...]]:
     return first, second, tuple(names)
 
 
-def _meaning(column: Column, words: Mapping[str, float], columns: dict[str, Column]) -> Floats:
+def _meaning(
+    column: Column,
+    words: Mapping[str, float],
+    first: Codes,
+    second: Codes,
+    systems: tuple[str, ...],
+) -> Floats:
     """What each row's word says of system_a, 1 or 0 or between; NaN where it says nothing.
 
     A word is one of `words`, in any case, or the name of one of the row's two systems.
     """
     values = np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
-    for row in np.flatnonzero(np.isnan(values)):
-        word = column.names[column.codes[row]]
-        for value, side in ((1.0, "system_a"), (0.0, "system_b")):
-            if word and word == columns[side].names[columns[side].codes[row]]:
-                values[row] = value
+    rows = np.flatnonzero(np.isnan(values))
+    place = {name: i for i, name in enumerate(systems) if name}
+    named = np.array([place.get(name, -1) for name in column.names])[column.codes[rows]]
+    values[rows[named == first[rows]]] = 1.0
+    values[rows[named == second[rows]]] = 0.0
     return values
 
 

@@ -28,21 +28,14 @@ from evalsite.stats.multiplicity import holm
 from evalsite.stats.newton import NotConverged
 from evalsite.stats.overall import OverallScore, overall_scores
 from evalsite.stats.pairs import pair_win_rates, turned, votes_by_pair, win_rates
+from evalsite.stats.pilot import IntraclassCorrelations, intraclass_correlations
 from evalsite.stats.planning import (
     Correlations,
     Design,
-    HalfWidth,
-    IntraclassCorrelations,
-    OutOfReach,
-    Power,
     Precision,
     design_effect,
-    fewest,
-    intraclass_correlations,
     power,
     precision,
-    rater_floor,
-    smallest_difference,
 )
 from evalsite.stats.raters import (
     Checks,
@@ -64,6 +57,14 @@ from evalsite.stats.sequential import (
     spending_boundaries,
 )
 from evalsite.stats.side import PositionEffect, position_effect
+from evalsite.stats.sizing import (
+    HalfWidth,
+    OutOfReach,
+    Power,
+    fewest,
+    rater_floor,
+    smallest_difference,
+)
 from evalsite.stats.slices import (
     Heterogeneity,
     PromptInfluence,

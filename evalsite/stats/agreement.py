@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evalsite.stats.clusters import Floats, Groups, group
+from evalsite.stats.clusters import Codes, Floats, Groups, group
 from evalsite.stats.intervals import check_confidence
 from evalsite.stats.votes import Votes
 
@@ -159,6 +159,22 @@ def _count(keys: np.ndarray, n_units: int, n_values: int) -> Floats:
     return counts.reshape(n_units, n_values).astype(np.float64)
 
 
+def _kinds(counts: Floats) -> tuple[Floats, Codes]:
+    """The different rows of counts in ascending order, and how often each stands there.
+
+    `np.unique` of the rows, by counting: a report may have millions of units.
+    """
+    if len(counts) == 0:
+        return counts, np.empty(0, dtype=np.intp)
+    first, *others = counts.T.astype(np.intp)
+    rows = group(first)
+    for column in others:
+        rows = group(rows.codes * (int(column.max()) + 1) + column)
+    kinds = np.empty((rows.count, counts.shape[1]))
+    kinds[rows.codes] = counts
+    return kinds, rows.sizes.astype(np.intp)
+
+
 def _agreement(
     counts: Floats,
     scale: Floats,
@@ -170,7 +186,7 @@ def _agreement(
     _check(scale, metric, rounds, confidence)
     counts = counts[counts.sum(axis=1) >= 2]
     # Units with the same counts say the same: a round draws how many of each kind there are.
-    kinds, n_kind = np.unique(counts, axis=0, return_counts=True)
+    kinds, n_kind = _kinds(counts)
     alpha = _alphas(n_kind[None, :].astype(np.float64), kinds, scale, metric)
     defined = len(counts) > 0 and bool(np.isfinite(alpha[0]))
     low = high = None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,26 @@ UNLABELLED = -1
 _NO_LABEL = (None, "none")
 
 
+def _one_sample() -> Codes:
+    return np.zeros(1, dtype=np.intp)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """The clusters of one dimension: each vote's cluster 0..G-1, and each cluster's size."""
+    """The clusters of one dimension: each vote's cluster 0..G-1, and each cluster's size.
+
+    The votes may be those of many samples, one sample after the other. Then no cluster spans
+    two samples, and the clusters are numbered through, sample by sample.
+    """
 
     codes: Codes
     sizes: Floats
+    starts: Codes = field(default_factory=_one_sample)  # the first cluster of each sample
+    counts: Codes = field(init=False)  # clusters of each sample
+
+    def __post_init__(self) -> None:
+        ends = np.concatenate([self.starts[1:], [self.count]])
+        object.__setattr__(self, "counts", ends - self.starts)
 
     @property
     def count(self) -> int:
@@ -32,10 +46,37 @@ class Groups:
         """The votes of the biggest cluster."""
         return int(self.sizes.max())
 
+    @property
+    def votes(self) -> Codes:
+        """How many votes each sample has."""
+        return self.totals(self.sizes).astype(np.intp)
+
     def sums(self, values: Floats) -> Floats:
         """Sum of one value per vote within each cluster, shape (G,)."""
         totals = np.bincount(self.codes, weights=values, minlength=self.count)
         return totals.astype(np.float64, copy=False)
+
+    def totals(self, values: Floats) -> Floats:
+        """Sum of one value per cluster within each sample."""
+        totals: Floats = np.add.reduceat(values, self.starts)
+        return totals
+
+    def powers(self) -> Floats:
+        """Sums of n_g, n_g^2, ..., n_g^5 over the clusters of each sample, shape (5, samples)."""
+        square = self.sizes * self.sizes
+        cube = square * self.sizes
+        powers = self.sizes, square, cube, square * square, cube * square
+        return np.stack([self.totals(power) for power in powers])
+
+    def per_cluster(self, values: Floats) -> Floats:
+        """One value per sample, for each of its clusters."""
+        return np.repeat(values, self.counts)
+
+
+def run_totals(values: Floats, sizes: Codes) -> Floats:
+    """Sums over runs of values that follow each other: so many in each, at least one."""
+    totals: Floats = np.add.reduceat(values, np.cumsum(sizes) - sizes)
+    return totals
 
 
 def factorise(labels: Labels | None, n_votes: int, what: str) -> Codes:
@@ -94,6 +135,24 @@ def group(keys: Codes) -> Groups:
     return Groups((np.cumsum(present) - 1)[shifted], counts[present].astype(np.float64))
 
 
+def group_within(keys: Codes, votes: Codes) -> Groups:
+    """`group` in each of many samples that follow each other: so many votes each, at least one."""
+    if votes.size == 1:
+        return group(keys)
+    lowest = int(keys.min())
+    samples = np.repeat(np.arange(votes.size), votes)
+    samples *= int(keys.max()) - lowest + 1
+    samples += keys
+    return _in_samples(group(samples), votes)
+
+
 def cross(first: Groups, second: Groups) -> Groups:
     """The cells of two dimensions: votes that share a cluster of both."""
-    return group(first.codes * second.count + second.codes)
+    return _in_samples(group(first.codes * second.count + second.codes), first.votes)
+
+
+def _in_samples(groups: Groups, votes: Codes) -> Groups:
+    """Clusters whose numbers rise from sample to sample, and where each sample's begin."""
+    if votes.size == 1:
+        return groups
+    return replace(groups, starts=np.minimum.reduceat(groups.codes, np.cumsum(votes) - votes))

@@ -1,7 +1,9 @@
 """What raters and prompts can say about the votes of a pair, a system or a criterion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from evalsite.stats.clusters import UNLABELLED, Codes, Groups, group
 
@@ -18,7 +20,7 @@ class Dimension:
     name: str
     state: State
     count: int | None
-    groups: Groups | None  # where they enter the variance
+    groups: Groups | None = None  # where they enter the variance, of one sample
 
 
 def dimension_of(name: str, codes: Codes, *, fixed: bool) -> Dimension:
@@ -28,21 +30,34 @@ def dimension_of(name: str, codes: Codes, *, fixed: bool) -> Dimension:
     the variance; where it is the whole population (fixed) it shall not.
     """
     groups = group(codes)
-    unlabelled = groups.count == 1 and codes[0] == UNLABELLED
+    (found,) = dimensions_of(name, codes, groups, fixed=fixed)
+    return replace(found, groups=groups) if found.state == "clustered" else found
+
+
+def dimensions_of(name: str, codes: Codes, groups: Groups, *, fixed: bool) -> list[Dimension]:
+    """`dimension_of` for each sample of votes."""
+    first = np.cumsum(groups.votes) - groups.votes
+    columns = groups.counts, np.maximum.reduceat(groups.sizes, groups.starts), codes[first]
+    return [
+        Dimension(name, *_state(count, largest, code == UNLABELLED, fixed))
+        for count, largest, code in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _state(count: int, largest: float, unlabelled: bool, fixed: bool) -> tuple[State, int | None]:
+    unlabelled = unlabelled and count == 1
     if fixed:  # a population needs no labels to be the population
-        return Dimension(name, "fixed", None if unlabelled else groups.count, None)
+        return "fixed", None if unlabelled else count
     if unlabelled:
-        return Dimension(name, "unlabelled", None, None)
-    if groups.count == 1:
-        return Dimension(name, "one cluster", 1, None)
-    if groups.largest == 1:
-        return Dimension(name, "single votes", groups.count, None)
-    return Dimension(name, "clustered", groups.count, groups)
+        return "unlabelled", None
+    if count == 1:
+        return "one cluster", 1
+    return "single votes" if largest == 1 else "clustered", count
 
 
 def method_of(dimensions: tuple[Dimension, ...]) -> str:
     """The name of the variance that these dimensions lead to."""
-    names = [d.name for d in dimensions if d.groups is not None]
+    names = [d.name for d in dimensions if d.state == "clustered"]
     if not names:
         return "independent votes"
     return "two-way jackknife" if len(names) == 2 else f"{names[0]} jackknife"

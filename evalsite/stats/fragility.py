@@ -12,7 +12,7 @@ from evalsite.stats.clusters import UNLABELLED, Codes, Floats, Groups, cross, gr
 from evalsite.stats.pairs import Pair
 from evalsite.stats.variance import jackknife_variance
 from evalsite.stats.votes import Votes
-from evalsite.stats.win_rate import Options, Ties, WinRate, win_rate_of
+from evalsite.stats.win_rate import Options, Samples, Ties, WinRate, win_rates_of
 
 TOP_SHARE = 0.05
 
@@ -100,7 +100,7 @@ class _Case:
         return replace(self, outcomes=1 - self.outcomes) if second else self
 
     def win_rate(self) -> WinRate:
-        return win_rate_of(self.outcomes, self.raters, self.prompts, self.options, self.typical)
+        return _win_rates([self])[0]
 
     def p_value(self) -> float:
         return _p_value(self.win_rate())
@@ -227,10 +227,13 @@ def _greedy(case: _Case) -> _Found:
         order, expected = _by_influence(case, found)
         if order.size == 0:
             return _Found()
-        few = expected <= _HANDFUL
-        batch = _best(case, order) if few else order[: max(expected // n_rounds, least)]
-        rest = case.without(batch)
-        found = rest.win_rate()
+        if expected <= _HANDFUL:
+            batch, found = _best(case, order)
+            rest = case.without(batch)
+        else:
+            batch = order[: max(expected // n_rounds, least)]
+            rest = case.without(batch)
+            found = rest.win_rate()
         if _p_value(found) >= case.level:
             needed = _needed(case, batch, len(removed))
             return _Found((*removed, *batch[:needed].tolist()))
@@ -268,7 +271,7 @@ def _influence(case: _Case) -> Floats:
     variance, changes = 0.0, np.zeros(n)
     for sign, groups in _dimensions(case):
         sums = groups.sums(residuals)
-        own = jackknife_variance(sums, groups.sizes)
+        own = float(jackknife_variance(sums, groups)[0])
         drift = 2 * float(groups.sizes @ sums) / n
         variance += sign * own
         changes += sign * (residuals * (residuals - 2 * sums[groups.codes] + drift) / n**2)
@@ -288,14 +291,24 @@ def _dimensions(case: _Case) -> list[tuple[int, Groups]]:
     return [(1, d) for d in clustered] or [(1, group(np.arange(case.outcomes.size)))]
 
 
-def _best(case: _Case, order: Codes) -> Codes:
-    """The one unit, of the most influential ones, whose absence really hurts the claim most."""
+def _best(case: _Case, order: Codes) -> tuple[Codes, WinRate]:
+    """The one unit, of the most influential ones, whose absence hurts the claim most; and how."""
     n_candidates = max(_TRIALS // (case.outcomes.size + _OVERHEAD), 1)
     candidates = order[:n_candidates]
-    if candidates.size == 1:
-        return candidates
-    p_values = [case.without(candidates[[k]]).p_value() for k in range(candidates.size)]
-    return candidates[[int(np.argmax(p_values))]]
+    found = _win_rates([case.without(candidates[[k]]) for k in range(candidates.size)])
+    best = int(np.argmax([_p_value(rate) for rate in found]))
+    return candidates[[best]], found[best]
+
+
+def _win_rates(cases: list[_Case]) -> list[WinRate]:
+    """Of all of them at once; they differ in nothing but their votes."""
+    samples = Samples(
+        np.concatenate([case.outcomes for case in cases]),
+        np.concatenate([case.raters for case in cases]),
+        np.concatenate([case.prompts for case in cases]),
+        np.array([case.outcomes.size for case in cases]),
+    )
+    return win_rates_of(samples, cases[0].options, cases[0].typical)
 
 
 def _needed(case: _Case, batch: Codes, n_removed: int) -> int:

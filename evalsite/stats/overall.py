@@ -17,7 +17,6 @@ from evalsite.stats.dimensions import (
 from evalsite.stats.intervals import quantile_of, score_limits
 from evalsite.stats.tallies import sorted_by_cluster
 from evalsite.stats.variance import (
-    MeanVariance,
     combine,
     satterthwaite_df,
     variance_components,
@@ -179,12 +178,12 @@ def _found(side: _Side, options: Options) -> _Found:
     if independent > 0:
         n_eff = rate * (1 - rate) / independent
         if clustered:
-            joint = _clustered(side, clustered, independent)
-            variance, df = joint.variance, joint.df
+            variance, df = _clustered(side, clustered, independent)
     else:
         n_eff = side.opponents.count**2 / float((1 / side.opponents.sizes).sum())
         words = [_uniform(side)]
         df = max(1.0, min(groups.count for groups in clustered) - 1.0) if clustered else None
+    few = few_votes(float(side.outcomes.sum()), side.outcomes.size)
     return _Found(
         rate=rate,
         n=side.outcomes.size,
@@ -195,17 +194,18 @@ def _found(side: _Side, options: Options) -> _Found:
         df=df,
         method=method_of((raters, prompts)),
         estimand=estimand_of(raters.state, prompts.state, decided=options.ties == "drop"),
-        warnings=(*cluster_warnings(raters, prompts), *few_votes(side.outcomes), *words),
+        warnings=(*cluster_warnings(raters, prompts), *few, *words),
     )
 
 
-def _clustered(side: _Side, dimensions: list[Groups], independent: float) -> MeanVariance:
+def _clustered(side: _Side, dimensions: list[Groups], independent: float) -> tuple[float, float]:
     """The variance over one or two dimensions and its degrees of freedom."""
-    parts = [_jackknife(side, _runs(side, groups)) for groups in dimensions]
+    parts = np.array([[_jackknife(side, _runs(side, groups))] for groups in dimensions])
     cells = _runs(side, *dimensions) if len(dimensions) == 2 else None
-    shared = 0.0 if cells is None else _jackknife(side, cells)
+    shared = np.array([0.0 if cells is None else _jackknife(side, cells)])
     dfs = _degrees_of_freedom(side, dimensions, cells)
-    return combine(parts, shared, dfs, independent=independent)
+    joint = combine(parts, shared, dfs, independent=np.array([independent]))
+    return float(joint.variance[0]), float(joint.df[0])
 
 
 def _runs(side: _Side, clusters: Groups, others: Groups | None = None) -> _Runs:
@@ -264,8 +264,8 @@ def _spread(side: _Side, shifts: Floats, gone: Floats) -> float:
     return float((1 - 1 / moved.size) * (moved @ moved))
 
 
-def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | None) -> list[float]:
-    """Of each dimension."""
+def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | None) -> Floats:
+    """Of each dimension, shape (dimensions, 1)."""
     opponents = side.opponents
     weights = side.outcomes.size / (opponents.count * opponents.sizes)
     residuals = weights[opponents.codes] * (side.outcomes - side.rates[opponents.codes])
@@ -273,10 +273,8 @@ def _degrees_of_freedom(side: _Side, dimensions: list[Groups], cells: _Runs | No
     # Of the cells only their sizes enter the moment equations.
     crossed = None if cells is None else cells.clusters
     components, total = variance_components(residuals, tuple(dimensions), sums, crossed)
-    return [
-        satterthwaite_df(component, total, groups.sizes)
-        for component, groups in zip(components, dimensions, strict=True)
-    ]
+    powers = np.stack([groups.powers() for groups in dimensions], axis=1)
+    return satterthwaite_df(components, total, powers)
 
 
 def _score(system: int, found: _Found, options: Options, typical: float | None) -> OverallScore:

@@ -1,7 +1,8 @@
 """The win rates of all pairs of systems under one criterion."""
 
+import itertools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,17 @@ from numpy.typing import ArrayLike
 
 from evalsite.stats.clusters import Labels
 from evalsite.stats.votes import Votes, check_votes
-from evalsite.stats.win_rate import Options, Ties, WinRate, win_rate_of
+from evalsite.stats.win_rate import Options, Samples, Ties, WinRate, win_rates_of
 
 Pair = tuple[int, int]
 
 DEFAULTS = Options()
 
 _TURNED = {"all won": "all lost", "all lost": "all won"}
+
+_AT_ONCE = 1 << 18
+"""Votes that are gone through at once, and up to one pair more."""
+
 _NO_VOTES = check_votes([], [], [], None, None)
 
 
@@ -78,14 +83,14 @@ def win_rates(
     `parts` are the same votes by pair, where the caller has them.
     """
     parts = votes_by_pair(votes) if parts is None else parts
-    results = {pair: _win_rate(parts, pair, options, None) for pair in _listed(pairs, parts)}
+    results = _rates(parts, listed_pairs(pairs, parts), options, None)
     # A pair that needs a design effect has none of its own, so the median is of the others.
     known = [r.design_effect for r in results.values() if r.design_effect is not None]
     if not known:
         return results
     typical = statistics.median(known)
     needy = [pair for pair, r in results.items() if "no design effect" in r.warnings]
-    return results | {pair: _win_rate(parts, pair, options, typical) for pair in needy}
+    return results | _rates(parts, needy, options, typical)
 
 
 def turned(rate: WinRate) -> WinRate:
@@ -133,23 +138,38 @@ def votes_by_pair(votes: Votes) -> dict[Pair, Votes]:
     return parts
 
 
-def _win_rate(
-    parts: Mapping[Pair, Votes], pair: Pair, options: Options, typical: float | None
-) -> WinRate:
-    own = parts.get(_ascending(pair), _NO_VOTES)
-    outcomes = own.outcomes if pair[0] < pair[1] else 1 - own.outcomes
-    return win_rate_of(outcomes, own.raters, own.prompts, options, typical)
+def _rates(
+    parts: Mapping[Pair, Votes], pairs: Sequence[Pair], options: Options, typical: float | None
+) -> dict[Pair, WinRate]:
+    own = [parts.get(_ascending(pair), _NO_VOTES) for pair in pairs]
+    sizes = np.array([votes.n for votes in own], dtype=np.intp)
+    blocks = (np.cumsum(sizes) - sizes) // _AT_ONCE
+    found: list[WinRate] = []
+    for start, end in itertools.pairwise([*np.flatnonzero(np.diff(blocks, prepend=-1)), len(own)]):
+        block = own[start:end]
+        outcomes = [
+            votes.outcomes if low < high else 1 - votes.outcomes
+            for votes, (low, high) in zip(block, pairs[start:end], strict=True)
+        ]
+        samples = Samples(
+            np.concatenate(outcomes),
+            np.concatenate([votes.raters for votes in block]),
+            np.concatenate([votes.prompts for votes in block]),
+            sizes[start:end],
+        )
+        found += win_rates_of(samples, options, typical)
+    return dict(zip(pairs, found, strict=True))
 
 
-def _listed(pairs: Sequence[Pair] | None, votes: Mapping[Pair, Votes]) -> Iterator[Pair]:
+def listed_pairs(pairs: Sequence[Pair] | None, votes: Mapping[Pair, Votes]) -> list[Pair]:
+    """Planned pairs in their order, then those that have votes but were not planned."""
     planned = [] if pairs is None else [(int(i), int(j)) for i, j in pairs]
     known = {_ascending(pair) for pair in planned}
     if len(known) < len(planned):
         raise ValueError("a pair is planned twice")
     if any(low == high or low < 0 for low, high in known):
         raise ValueError("a pair is two different systems, numbered from 0")
-    yield from planned
-    yield from (pair for pair in sorted(votes) if pair not in known)
+    return [*planned, *(pair for pair in sorted(votes) if pair not in known)]
 
 
 def _ascending(pair: Pair) -> Pair:

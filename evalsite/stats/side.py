@@ -134,7 +134,8 @@ def _spread(
     if groups.count == 1:
         return _Spread(float(fit.covariance[-1, -1]), None)
     found = clustered_variance(influences * influences.size, (groups,))
-    return _Spread(found.variance, found.df) if found.variance > 0 else None
+    variance, df = float(found.variance[0]), float(found.df[0])
+    return _Spread(variance, df) if variance > 0 else None
 
 
 def _influences(fit: Fit, members: Codes, n_systems: int) -> Floats:

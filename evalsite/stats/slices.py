@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats, Labels, factorise, group
 from evalsite.stats.multiplicity import holm
-from evalsite.stats.pairs import DEFAULTS, Pair, win_rates
+from evalsite.stats.pairs import DEFAULTS, Pair, listed_pairs, votes_by_pair, win_rates
 from evalsite.stats.votes import Votes
 from evalsite.stats.win_rate import Options, WinRate
 
 Carrier = Literal["prompt", "rater"]
 
 _AT_ONCE = 4_000_000
-"""Numbers that the permutations hold at a time: 32 MB."""
+"""Numbers that the permutations hold at a time, of slices and of sums: 32 MB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def slice_win_rates(
         raise ValueError(f"a permutation test needs a round or more, not {rounds}")
     codes = factorise(slices, votes.n, "slice")
     names = _names(slices, codes)
-    listed = list(win_rates(votes, pairs=pairs, options=options))
+    listed = listed_pairs(pairs, votes_by_pair(votes))
     cells = [
         (names[code], pair, result)
         for code in range(len(names))
@@ -250,14 +250,25 @@ class _Clusters:
     sizes: Floats  # votes, shape (G, pairs)
     sums: Floats  # half-wins of the pair's lower-numbered system
 
-    def powers(self) -> Floats:
-        """What the statistic adds up within slices, per cluster: shape (G, 7 * pairs)."""
+    def of_pairs(self, some: slice) -> "_Clusters":
+        return replace(self, sizes=self.sizes[:, some], sums=self.sums[:, some])
+
+    def powers(self) -> NDArray[np.floating]:
+        """What the statistic adds up within slices, per cluster: shape (G, 6 * pairs)."""
         n, s = self.sizes, self.sums
-        rates = s.sum(axis=0) / np.maximum(n.sum(axis=0), 1)
-        residuals = s - n * rates
+        powers = np.concatenate([n > 0, n, s, s * s, s * n, n * n], axis=1)
+        # All are quarters of whole numbers: sums of fewer than 24 bits are exact in single
+        # precision, which is added up twice as fast.
+        return powers.astype(np.float32) if powers.sum(axis=0).max() < 1 << 22 else powers
+
+    def usual(self) -> Floats:
+        """The variance of a cluster's sum, if all slices varied alike: per pair."""
+        rates = self.sums.sum(axis=0) / np.maximum(self.sizes.sum(axis=0), 1)
+        residuals = self.sums - self.sizes * rates
         residuals[np.abs(residuals) < 1e-9] = 0  # what is left of equal rates by rounding
-        present = (n > 0).astype(np.float64)
-        return np.concatenate([present, n, s, s * s, s * n, n * n, residuals**2], axis=1)
+        present = (self.sizes > 0).sum(axis=0)
+        usual: Floats = (residuals**2).sum(axis=0) / np.maximum(present - 1, 1)
+        return usual
 
 
 def _heterogeneity(
@@ -348,33 +359,34 @@ def _permutation(
     clusters: _Clusters, rng: np.random.Generator, rounds: int
 ) -> tuple[Floats, Floats]:
     """Q of each pair, and its p-value; NaN where there is none."""
-    powers, slices = clusters.powers(), clusters.slices
-    n_slices = int(slices.max()) + 1
-    observed = _statistics(slices[None, :], powers, n_slices)[0]
+    slices, n_pairs = clusters.slices, clusters.sizes.shape[1]
+    observed, as_large = np.empty(n_pairs), np.zeros(n_pairs)
     step = max(1, _AT_ONCE // slices.size)
-    as_large = np.zeros(observed.size)
+    width = max(1, _AT_ONCE // (6 * min(step, rounds)))
     for start in range(0, rounds, step):
         drawn = np.tile(slices, (min(step, rounds - start), 1))
         drawn = rng.permuted(drawn, axis=1)
-        # Equal assignments must count as equal whatever the order of summation.
-        as_large += (_statistics(drawn, powers, n_slices) >= observed * (1 - 1e-9)).sum(axis=0)
+        for first in range(0, n_pairs, width):
+            some = slice(first, first + width)
+            own = clusters.of_pairs(some)
+            observed[some] = _statistics(own, slices[None, :])[0]
+            # Equal assignments must count as equal whatever the order of summation.
+            as_large[some] += (_statistics(own, drawn) >= observed[some] * (1 - 1e-9)).sum(axis=0)
     return observed, (1 + as_large) / (1 + rounds)
 
 
-def _statistics(slices: Codes, powers: Floats, n_slices: int) -> Floats:
+def _statistics(clusters: _Clusters, slices: Codes) -> Floats:
     """Q of each pair for each assignment of clusters to slices, shape (rounds, pairs)."""
-    n_pairs = powers.shape[1] // 7
-    present, *_, squares = np.split(powers.sum(axis=0), 7)
-    usual = squares / np.maximum(present - 1, 1)  # of a cluster, if all slices varied alike
-    zero, one, two = (np.zeros((len(slices), n_pairs)) for _ in range(3))
-    for number in range(n_slices):
-        sums = (slices == number).astype(np.float64) @ powers
-        clusters, n, s, ss, sn, nn, _ = np.split(sums, 7, axis=1)
+    powers, usual = clusters.powers(), clusters.usual()
+    zero, one, two = (np.zeros((len(slices), usual.size)) for _ in range(3))
+    for number in range(int(clusters.slices.max()) + 1):
+        sums = ((slices == number).astype(powers.dtype) @ powers).astype(np.float64)
+        count, n, s, ss, sn, nn = np.split(sums, 6, axis=1)
         size = np.maximum(n, 1)
         rate = s / size
-        own = clusters / np.maximum(clusters - 1, 1) * (ss - 2 * rate * sn + rate**2 * nn)
-        alike = clusters * usual
-        variance = np.where(clusters > 1, np.maximum(own, alike / 10), alike) / size**2
+        own = count / np.maximum(count - 1, 1) * (ss - 2 * rate * sn + rate**2 * nn)
+        alike = count * usual
+        variance = np.where(count > 1, np.maximum(own, alike / 10), alike) / size**2
         weight = np.divide(1, variance, out=np.zeros_like(variance), where=alike > 0)
         zero += weight
         one += weight * rate

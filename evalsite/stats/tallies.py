@@ -129,7 +129,7 @@ def _numbered(first: Codes, second: Codes, outcomes: Floats, n_systems: int) -> 
     numbers = first * n_systems
     numbers += second
     numbers *= 3
-    numbers += (2 * outcomes).astype(np.intp)
+    np.add(numbers, 2 * outcomes, out=numbers, casting="unsafe")  # whole numbers, all of them
     return Kinds(numbers, n_systems)
 
 

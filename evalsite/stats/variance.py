@@ -1,13 +1,19 @@
-"""The variance of a mean of votes that share raters and prompts."""
+"""The variance of a mean of votes that share raters and prompts, for many means at once.
 
-import math
+Votes come in samples (the pairs of a criterion, say), one sample after the other; each has its
+own mean, and every result has one place per sample. A sample alone is a list of one.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from evalsite.stats.clusters import Floats, Groups, cross
+from evalsite.stats.clusters import Codes, Floats, Groups, cross, run_totals
+
+Truths = NDArray[np.bool_]
 
 _SINGULAR = 1e12
 """Condition number above which moment equations are taken to have no single solution."""
@@ -22,21 +28,23 @@ _FEW_DF = 3.0
 """Degrees of freedom that a second dimension may lend to a poorer one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MeanVariance:
-    """The variance of a mean and how far it may be trusted.
+    """The variances of means and how far they may be trusted: a place per sample.
 
     variance : of the mean, > 0.
     independent : what it would be if all votes were independent, s2.
     df : degrees of freedom of `variance`, >= 1.
     """
 
-    variance: float
-    independent: float
-    df: float
+    variance: Floats
+    independent: Floats
+    df: Floats
 
 
-def clustered_variance(residuals: Floats, dimensions: tuple[Groups, ...]) -> MeanVariance:
+def clustered_variance(
+    residuals: Floats, dimensions: tuple[Groups, ...], used: Sequence[Truths] | None = None
+) -> MeanVariance:
     """Variance of the mean of votes clustered in one dimension or in two crossed ones.
 
     V_d is `jackknife_variance` of each dimension and of their cells, df_d `satterthwaite_df` of
@@ -44,33 +52,44 @@ def clustered_variance(residuals: Floats, dimensions: tuple[Groups, ...]) -> Mea
 
     Parameters
     ----------
-    residuals : e_i = y_i - mean(y), shape (n,), not all zero.
-    dimensions : one or two groupings of the votes, each with at least two clusters.
+    residuals : e_i = y_i - mean(y) with the mean of the vote's sample, shape (n,).
+    dimensions : one or two groupings of the votes.
+    used : of each dimension, whether it enters in each sample; None for all of them.
 
     Returns
     -------
-    MeanVariance, in squared units of the votes.
+    MeanVariance, in squared units of the votes. It means nothing where residuals are all zero,
+    or where a dimension enters that has one cluster; without any dimension df is infinite.
 
     Raises
     ------
     Nothing: the callers have checked their input.
     """
-    n = residuals.size
+    n = dimensions[0].votes
+    if used is None:
+        used = [np.ones(n.size, dtype=np.bool_)] * len(dimensions)
     sums = [groups.sums(residuals) for groups in dimensions]
-    parts = [jackknife_variance(t, g.sizes) for t, g in zip(sums, dimensions, strict=True)]
-    cells = cross(*dimensions) if len(dimensions) == 2 else None
-    shared = 0.0 if cells is None else jackknife_variance(cells.sums(residuals), cells.sizes)
-    components, total = variance_components(residuals, dimensions, sums, cells)
-    dfs = [
-        satterthwaite_df(component, total, groups.sizes)
-        for component, groups in zip(components, dimensions, strict=True)
-    ]
-    return combine(parts, shared, dfs, independent=float(residuals @ residuals) / (n * (n - 1)))
+    crossed = len(dimensions) == 2 and (used[0] & used[1]).any()
+    cells = cross(*dimensions) if crossed else None
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a sample has no answer
+        independent = run_totals(residuals**2, n) / (n * (n - 1))
+        parts = [jackknife_variance(t, groups) for t, groups in zip(sums, dimensions, strict=True)]
+        shared = np.zeros(n.size)
+        if cells is not None:
+            cell_variance = jackknife_variance(cells.sums(residuals), cells)
+            shared = np.where(used[0] & used[1], cell_variance, 0.0)
+        components, total = variance_components(residuals, dimensions, sums, cells, used)
+        powers = np.stack([groups.powers() for groups in dimensions], axis=1)
+        dfs = satterthwaite_df(components, total, powers)
+        return combine(
+            np.where(used, parts, 0.0),
+            shared,
+            np.where(used, dfs, np.inf),
+            independent=independent,
+        )
 
 
-def combine(
-    parts: Sequence[float], shared: float, dfs: Sequence[float], *, independent: float
-) -> MeanVariance:
+def combine(parts: Floats, shared: Floats, dfs: Floats, *, independent: Floats) -> MeanVariance:
     """One variance and its degrees of freedom from those of one or two dimensions.
 
     Two dimensions overlap in their cells (votes with the same rater and prompt), which both
@@ -94,10 +113,10 @@ def combine(
 
     Parameters
     ----------
-    parts : V_d of each dimension, >= 0.
-    shared : V_cell of two dimensions, 0 for one.
-    dfs : df_d of each dimension, > 0; taken to be at least 1.
-    independent : s2, the variance if all votes were independent, > 0.
+    parts : V_d of each dimension, >= 0, shape (dimensions, samples); 0 where it does not enter.
+    shared : V_cell, shape (samples,); 0 where fewer than two dimensions enter.
+    dfs : df_d, > 0, shaped as `parts`; taken to be at least 1, infinite where it does not enter.
+    independent : s2, the variance if all votes were independent, > 0, shape (samples,).
 
     Returns
     -------
@@ -113,29 +132,33 @@ def combine(
     dimensions, here with jackknife terms in place of sandwich terms; Satterthwaite (1946). The
     floor, 3 and the two thirds were chosen by simulation (docs/coverage.md).
     """
-    known = [max(df, 1.0) for df in dfs]
-    df = min(known)
-    variance = max(sum(parts) - shared, max(independent, shared) * _least_ratio(df))
-    if len(parts) == 2 and df < _FEW_DF:
-        poor = known.index(df)
-        share = _share(parts[poor], max(parts[1 - poor] - shared, 0.0))
-        drawn = (2 + share) / 3
-        joint = 1 / (drawn**2 / df + (1 - drawn) ** 2 / known[1 - poor])
-        df = max(df, min(_FEW_DF, joint))
-    return MeanVariance(variance, independent, df)
+    known = np.maximum(dfs, 1.0)
+    df = known.min(axis=0)
+    floor = np.maximum(independent, shared) * _least_ratio(df)
+    variance = np.maximum(parts.sum(axis=0) - shared, floor)
+    lent = np.minimum(_FEW_DF, _joint_df(parts, shared, known))
+    return MeanVariance(variance, independent, np.where(df < _FEW_DF, np.maximum(df, lent), df))
 
 
-def _least_ratio(df: float) -> float:
+def _least_ratio(df: Floats) -> Floats:
     """The floor of a variance, in units of that of independent votes."""
-    df = max(df, _LEAST_DF)
-    return float(chdtri(df, 1 - _TOO_SMALL)) / df
+    df = np.maximum(df, _LEAST_DF)
+    return np.asarray(chdtri(df, 1 - _TOO_SMALL) / df)
 
 
-def _share(one: float, other: float) -> float:
-    return one / (one + other) if one + other > 0 else 1.0
+def _joint_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
+    """That of the poorest dimension where it is alone, else what the other one makes of it."""
+    poorest_first = dfs.argsort(axis=0, kind="stable")
+    own, *others = np.take_along_axis(parts, poorest_first, axis=0)
+    poorest, richest = np.take_along_axis(dfs, poorest_first, axis=0)[[0, -1]]
+    rest = np.maximum(sum(others) - shared, 0.0)
+    total = own + rest
+    share = np.divide(own, total, out=np.ones_like(total), where=total > 0)
+    drawn = (2 + share) / 3
+    return np.asarray(1 / (drawn**2 / poorest + (1 - drawn) ** 2 / richest))
 
 
-def jackknife_variance(sums: Floats, sizes: Floats) -> float:
+def jackknife_variance(sums: Floats, groups: Groups) -> Floats:
     """Delete-one-cluster jackknife variance of a mean.
 
     Leaving cluster g out moves the mean by T_g / (n - n_g), so with G clusters:
@@ -147,11 +170,11 @@ def jackknife_variance(sums: Floats, sizes: Floats) -> float:
     Parameters
     ----------
     sums : T_g, the sum of the residuals y_i - mean(y) in each cluster, shape (G,).
-    sizes : n_g, the votes of each cluster, shape (G,), G >= 2.
+    groups : the clusters, at least two in a sample.
 
     Returns
     -------
-    The variance, in squared units of the votes.
+    The variance of each sample's mean, in squared units of the votes.
 
     Raises
     ------
@@ -162,13 +185,18 @@ def jackknife_variance(sums: Floats, sizes: Floats) -> float:
     R. M. Bell and D. F. McCaffrey, Survey Methodology 28 (2002) 169-181; J. G. MacKinnon,
     M. O. Nielsen and M. D. Webb, Journal of Econometrics 232 (2023) 272-299.
     """
-    shifts = sums / (sizes.sum() - sizes)
-    return float((1 - 1 / sizes.size) * (shifts @ shifts))
+    n = groups.totals(groups.sizes)
+    shifts = sums / (groups.per_cluster(n) - groups.sizes)
+    return (1 - 1 / groups.counts) * groups.totals(shifts**2)
 
 
 def variance_components(
-    residuals: Floats, dimensions: tuple[Groups, ...], sums: list[Floats], cells: Groups | None
-) -> tuple[list[float], float]:
+    residuals: Floats,
+    dimensions: tuple[Groups, ...],
+    sums: list[Floats],
+    cells: Groups | None,
+    used: Sequence[Truths] | None = None,
+) -> tuple[Floats, Floats]:
     """How much of a vote's variance comes from each dimension, by the method of moments.
 
     The model is y_i = mean + a_rater(i) + b_prompt(i) + noise_i with variances s_a, s_b, s_e.
@@ -189,11 +217,13 @@ def variance_components(
     dimensions : one or two groupings, each with a cluster of two votes or more.
     sums : T_g of each dimension.
     cells : the crossing of two dimensions, None for one.
+    used : as for `clustered_variance`; a dimension that does not enter has no component.
 
     Returns
     -------
     The components of the dimensions, not below 0, and the total of all components before
-    they were cut off at 0, at least 1e-12. In squared units of the votes.
+    they were cut off at 0, at least 1e-12. In squared units of the votes, shapes (dimensions,
+    samples) and (samples,).
 
     Raises
     ------
@@ -204,16 +234,22 @@ def variance_components(
     S. R. Searle, G. Casella and C. E. McCulloch, Variance Components (1992), chapter 5,
     with the expectations worked out for sums of residuals.
     """
-    squares = float(residuals @ residuals)
-    matrix = _moment_matrix(residuals.size, dimensions, cells)
-    observed = np.array([*(float(t @ t) for t in sums), squares])
-    solved = _solve(matrix, observed)
-    if solved is None:
-        return [0.0] * len(dimensions), max(squares / (residuals.size - 1), 1e-12)
-    return [max(float(s), 0.0) for s in solved[:-1]], max(float(solved.sum()), 1e-12)
+    n = dimensions[0].votes
+    squares = run_totals(residuals**2, n)
+    matrix = _moment_matrix(n, dimensions, cells)
+    observed = np.stack(
+        [*(g.totals(t**2) for t, g in zip(sums, dimensions, strict=True)), squares], axis=-1
+    )
+    for d, enters in enumerate(used or ()):  # what does not enter is solved for apart: it is 0
+        matrix[~enters, d, :] = matrix[~enters, :, d] = observed[~enters, d] = 0
+        matrix[~enters, d, d] = 1
+    noise = np.zeros_like(observed)
+    noise[:, -1] = squares / (n - 1)
+    solved = _solve(matrix, observed, noise)
+    return np.maximum(solved[:, :-1].T, 0.0), np.maximum(solved.sum(axis=1), 1e-12)
 
 
-def satterthwaite_df(component: float, total: float, sizes: Floats) -> float:
+def satterthwaite_df(component: Floats | float, total: Floats | float, powers: Floats) -> Floats:
     """Degrees of freedom of a jackknife variance over clusters of unequal size.
 
     The chi-squared with the same mean and variance as sum_g T_g^2, under the model in which
@@ -228,9 +264,10 @@ def satterthwaite_df(component: float, total: float, sizes: Floats) -> float:
 
     Parameters
     ----------
-    component : s_d, the variance of a vote that belongs to this dimension, >= 0.
+    component : s_d, the variance of a vote that belongs to this dimension, >= 0; any shape.
     total : the whole variance of a vote, tot > 0.
-    sizes : n_g, shape (G,), G >= 2.
+    powers : the sums of n_g, n_g^2, ..., n_g^5 over G >= 2 clusters (`Groups.powers`), shape
+        (5, ...): all that the sums above need.
 
     Returns
     -------
@@ -244,48 +281,57 @@ def satterthwaite_df(component: float, total: float, sizes: Floats) -> float:
     ------
     F. E. Satterthwaite, Biometrics Bulletin 2 (1946) 110-114; Bell and McCaffrey (2002).
     """
-    n = sizes.sum()
-    tau = component * sizes**2 + max(total - component, 0.0) * sizes
-    a, b, c = tau.sum(), sizes @ tau, (sizes * sizes) @ tau
-    k = (sizes @ sizes) / n**2
+    n, s2, s3, s4, s5 = powers
+    # tau_g = own n_g^2 + rest n_g, so that every sum is one over powers of n_g.
+    own = np.asarray(component, dtype=np.float64)
+    rest = np.maximum(total - own, 0.0)
+    a, b, c = own * s2 + rest * n, own * s3 + rest * s2, own * s4 + rest * s3
+    squares = own**2 * s4 + 2 * own * rest * s3 + rest**2 * s2  # of tau
+    cubes = own**2 * s5 + 2 * own * rest * s4 + rest**2 * s3  # n_g tau^2
+    k = s2 / n**2
     spread = (
-        (tau * tau) @ (1 - 4 * sizes / n + 2 * k)
+        squares * (1 + 2 * k)
+        - 4 * cubes / n
         + (2 * c * a + 2 * b * b) / n**2
         - 4 * k * b * a / n
         + k * k * a * a
     )
-    df = float((a - 2 * b / n + k * a) ** 2 / spread) if spread > 0 else 1.0
-    return df if math.isfinite(df) else 1.0
+    df = (a - 2 * b / n + k * a) ** 2 / np.where(spread > 0, spread, np.nan)
+    return np.where(np.isfinite(df), df, 1.0)
 
 
-def _moment_matrix(n: int, dimensions: tuple[Groups, ...], cells: Groups | None) -> Floats:
+def _moment_matrix(n: Codes, dimensions: tuple[Groups, ...], cells: Groups | None) -> Floats:
     """Coefficients of the components (rows: dimensions, then sum e^2; columns: the same)."""
-    squares = np.array([g.sizes @ g.sizes for g in dimensions])
-    cubes = np.array([(g.sizes**2) @ g.sizes for g in dimensions])
     size = len(dimensions)
-    matrix = np.empty((size + 1, size + 1))
-    matrix[:size, :size] = np.diag(squares - 2 * cubes / n + squares**2 / n**2)
+    matrix = np.zeros((n.size, size + 1, size + 1))
+    squares = []
+    for d, groups in enumerate(dimensions):
+        _, s2, s3, *_ = groups.powers()
+        matrix[:, d, d] = s2 - 2 * s3 / n + s2**2 / n**2
+        matrix[:, d, size] = matrix[:, size, d] = n - s2 / n
+        squares.append(s2)
     if cells is not None:
         one, two = dimensions
-        meeting = one.sizes[one.codes] @ two.sizes[two.codes]
-        shared = cells.sizes @ cells.sizes - 2 * meeting / n + squares[0] * squares[1] / n**2
-        matrix[0, 1] = matrix[1, 0] = shared
-    matrix[:size, size] = matrix[size, :size] = n - squares / n
-    matrix[size, size] = n - 1
+        meeting = run_totals(one.sizes[one.codes] * two.sizes[two.codes], n)
+        shared = cells.totals(cells.sizes**2) - 2 * meeting / n + squares[0] * squares[1] / n**2
+        matrix[:, 0, 1] = matrix[:, 1, 0] = shared
+    matrix[:, size, size] = n - 1
     return matrix
 
 
-def _solve(matrix: Floats, observed: Floats) -> Floats | None:
-    """The solution, or None where the equations are singular to working accuracy.
+def _solve(matrix: Floats, observed: Floats, otherwise: Floats) -> Floats:
+    """The solutions, or what stands for them where equations are singular to working accuracy.
 
     The matrix is symmetric; scaling it to a unit diagonal makes its condition number tell
     real dependence apart from mere difference in magnitude, which grows with the votes.
     """
-    diagonal = np.diag(matrix)
-    if not (np.isfinite(matrix).all() and (diagonal > 0).all()):
-        return None
-    scale = 1 / np.sqrt(diagonal)
-    scaled = matrix * np.outer(scale, scale)
-    if not np.linalg.cond(scaled) < _SINGULAR:
-        return None
-    return np.asarray(scale * np.linalg.solve(scaled, scale * observed), dtype=np.float64)
+    diagonal = np.diagonal(matrix, axis1=1, axis2=2)
+    sound = np.flatnonzero(np.isfinite(matrix).all(axis=(1, 2)) & (diagonal > 0).all(axis=1))
+    scale = 1 / np.sqrt(diagonal[sound])
+    scaled = matrix[sound] * (scale[:, :, None] * scale[:, None, :])
+    regular = np.linalg.cond(scaled) < _SINGULAR
+    sound, scale, scaled = sound[regular], scale[regular], scaled[regular]
+    found = otherwise.copy()
+    right = scale * observed[sound]
+    found[sound] = scale * np.linalg.solve(scaled, right[..., None])[..., 0]
+    return found

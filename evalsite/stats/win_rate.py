@@ -1,18 +1,19 @@
 """How often one system is preferred to another, from votes that share raters and prompts."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr
 
-from evalsite.stats.clusters import Codes, Floats, Labels, factorise
+from evalsite.stats.clusters import Codes, Floats, Labels, factorise, group_within
 from evalsite.stats.dimensions import (
     Dimension,
     cluster_warnings,
-    dimension_of,
+    dimensions_of,
     estimand_of,
     method_of,
 )
@@ -148,105 +149,164 @@ def checked_outcomes(outcomes: ArrayLike) -> Floats:
     return values
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Checked outcomes and numbered labels of many samples of votes, one after the other."""
+
+    outcomes: Floats
+    raters: Codes
+    prompts: Codes
+    sizes: Codes  # votes of each sample
+
+    def tallies(self) -> Codes:
+        """Wins, ties and losses of each sample, shape (samples, 3)."""
+        keys = 3 * np.repeat(np.arange(self.sizes.size), self.sizes)
+        keys += (2 - 2 * self.outcomes).astype(np.intp)
+        return np.bincount(keys, minlength=3 * self.sizes.size).reshape(-1, 3)
+
+    def decided(self, n_ties: Codes) -> "Samples":
+        """The votes that are no ties; a sample may be left without any."""
+        kept = self.outcomes != 0.5
+        columns = self.outcomes[kept], self.raters[kept], self.prompts[kept]
+        return Samples(*columns, self.sizes - n_ties)
+
+
+class _Counts(NamedTuple):
+    wins: int
+    ties: int
+    losses: int
+
+    @property
+    def won(self) -> float:
+        return self.wins + self.ties / 2
+
+    @property
+    def rate(self) -> float:
+        return self.won / sum(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sample:
+    """The votes of one sample, summed up."""
+
+    counts: _Counts
+    used: _Counts  # without ties, where these are dropped
+    dimensions: tuple[Dimension, Dimension]
+    variance: float  # these three mean nothing where the votes used are all equal
+    independent: float
+    df: float
+
+    @property
+    def clusters(self) -> list[int]:
+        """How many there are in each dimension that enters the variance."""
+        return [d.count or 0 for d in self.dimensions if d.state == "clustered"]
+
+
 def win_rate_of(
     values: Floats, raters: Codes, prompts: Codes, options: Options, typical: float | None
 ) -> WinRate:
     """`clustered_interval` on checked outcomes and numbered labels; no votes give no numbers."""
-    wins, ties = int((values == 1).sum()), int((values == 0.5).sum())
-    counts = (wins, ties, values.size - wins - ties)
-    if options.ties == "drop" and ties:
-        decided = values != 0.5
-        values, raters, prompts = values[decided], raters[decided], prompts[decided]
-    if values.size == 0:
-        return _nothing(counts, options)
-    dimensions = (
-        dimension_of("rater", raters, fixed=False),
-        dimension_of("prompt", prompts, fixed=options.fixed_prompts),
-    )
-    if values.min() == values.max():
-        return _without_spread(counts, values, dimensions, options, typical)
-    return _with_spread(counts, values, dimensions, options)
+    alone = Samples(values, raters, prompts, np.array([values.size]))
+    return win_rates_of(alone, options, typical)[0]
 
 
-def _with_spread(
-    counts: tuple[int, int, int],
-    values: Floats,
-    dimensions: tuple[Dimension, ...],
-    options: Options,
-) -> WinRate:
+def win_rates_of(samples: Samples, options: Options, typical: float | None) -> list[WinRate]:
+    """`win_rate_of` each sample: sums over votes and clusters are made for all of them at once."""
+    counts = samples.tallies()
+    if options.ties == "drop":
+        samples = samples.decided(counts[:, 1])
+    present = samples.sizes > 0
+    summed = iter(_summed(replace(samples, sizes=samples.sizes[present]), counts[present], options))
+    return [
+        _from_sums(next(summed), options, typical) if n else _nothing(_Counts(*row), options)
+        for row, n in zip(counts.tolist(), samples.sizes.tolist(), strict=True)
+    ]
+
+
+def _summed(samples: Samples, counts: Codes, options: Options) -> Iterator[_Sample]:
+    """Samples that all have votes to go by; counts are of all votes, shape (samples, 3)."""
+    if samples.sizes.size == 0:
+        return
+    n = samples.sizes
+    used = counts * [1, options.ties == "half", 1]
+    rates = (used[:, 0] + used[:, 1] / 2) / n
+    residuals = samples.outcomes - np.repeat(rates, n)
+    groups = group_within(samples.raters, n), group_within(samples.prompts, n)
+    raters = dimensions_of("rater", samples.raters, groups[0], fixed=False)
+    prompts = dimensions_of("prompt", samples.prompts, groups[1], fixed=options.fixed_prompts)
+    enters = [np.array([d.state == "clustered" for d in column]) for column in (raters, prompts)]
+    spread = clustered_variance(residuals, groups, enters)
+    columns = counts, used, spread.variance, spread.independent, spread.df
+    for all_votes, own, *numbers, rater, prompt in zip(
+        *(column.tolist() for column in columns), raters, prompts, strict=True
+    ):
+        yield _Sample(_Counts(*all_votes), _Counts(*own), (rater, prompt), *numbers)
+
+
+def _from_sums(sample: _Sample, options: Options, typical: float | None) -> WinRate:
+    alike = sum(count > 0 for count in sample.used) == 1
+    return _without_spread(sample, options, typical) if alike else _with_spread(sample, options)
+
+
+def _with_spread(sample: _Sample, options: Options) -> WinRate:
     """The usual case: the votes differ, so their variance can be estimated."""
-    rate = float(values.mean())
-    residuals = values - rate
-    clustered = tuple(d.groups for d in dimensions if d.groups is not None)
-    if clustered:
-        found = clustered_variance(residuals, clustered)
-        variance, df = found.variance, found.df
-        design_effect = variance / found.independent
+    rate, n = sample.used.rate, sum(sample.used)
+    if sample.clusters:
+        variance, df = sample.variance, sample.df
+        design_effect = variance / sample.independent
     else:
-        variance, df = float(residuals @ residuals) / values.size**2, None
+        variance, df = sample.independent * (n - 1) / n, None
         design_effect = 1.0
     return _result(
-        counts,
-        rate,
+        sample,
+        options,
         n_eff=rate * (1 - rate) / variance,
         df=df,
         se=math.sqrt(variance),
         design_effect=design_effect,
-        dimensions=dimensions,
-        options=options,
-        method=method_of(dimensions),
-        warnings=few_votes(values),
+        method=method_of(sample.dimensions),
+        warnings=[],
     )
 
 
-def _without_spread(
-    counts: tuple[int, int, int],
-    values: Floats,
-    dimensions: tuple[Dimension, ...],
-    options: Options,
-    typical: float | None,
-) -> WinRate:
+def _without_spread(sample: _Sample, options: Options, typical: float | None) -> WinRate:
     """All votes equal: their variance is borrowed from the criterion's other pairs."""
-    rate = float(values[0])
-    words = [{0.0: "all lost", 0.5: "all tied", 1.0: "all won"}[rate]]
-    n_eff, df, method = float(values.size), None, method_of(dimensions)
-    clusters = [d.groups.count for d in dimensions if d.groups is not None]
-    if clusters:
-        n_eff, df = n_eff / max(1.0, typical or 1.0), max(1.0, min(clusters) - 1.0)
+    words = [{0.0: "all lost", 0.5: "all tied", 1.0: "all won"}[sample.used.rate]]
+    n_eff, df, method = float(sum(sample.used)), None, method_of(sample.dimensions)
+    if sample.clusters:
+        n_eff, df = n_eff / max(1.0, typical or 1.0), max(1.0, min(sample.clusters) - 1.0)
         method = "borrowed design effect"
         words += ["no design effect"] if typical is None else []
     return _result(
-        counts,
-        rate,
+        sample,
+        options,
         n_eff=n_eff,
         df=df,
         se=None,
         design_effect=None,
-        dimensions=dimensions,
-        options=options,
         method=method,
-        warnings=[*few_votes(values), *words],
+        warnings=words,
     )
 
 
 def _result(
-    counts: tuple[int, int, int],
-    rate: float,
+    sample: _Sample,
+    options: Options,
     *,
     n_eff: float,
     df: float | None,
     se: float | None,
     design_effect: float | None,
-    dimensions: tuple[Dimension, ...],
-    options: Options,
     method: str,
     warnings: list[str],
 ) -> WinRate:
+    rate = sample.used.rate
     limits = score_limits(rate, n_eff, quantile_of(options.confidence, df))
     distance = abs(rate - 0.5) / math.sqrt(0.25 / n_eff)
-    raters, prompts = dimensions
+    raters, prompts = sample.dimensions
     return WinRate(
-        *_tally(counts),
+        sum(sample.counts),
+        *sample.counts,
         n_raters=raters.count,
         n_prompts=prompts.count,
         win_rate=rate,
@@ -257,17 +317,22 @@ def _result(
         n_eff=n_eff,
         design_effect=design_effect,
         p_value=2 * _upper_tail(distance, df),
-        win_rate_decided=_decided(counts),
+        win_rate_decided=_decided(sample.counts),
         confidence=options.confidence,
         method=method,
         estimand=estimand_of(raters.state, prompts.state, decided=options.ties == "drop"),
-        warnings=(*cluster_warnings(raters, prompts), *warnings),
+        warnings=(
+            *cluster_warnings(raters, prompts),
+            *few_votes(sample.used.won, sum(sample.used)),
+            *warnings,
+        ),
     )
 
 
-def _nothing(counts: tuple[int, int, int], options: Options) -> WinRate:
+def _nothing(counts: _Counts, options: Options) -> WinRate:
     return WinRate(
-        *_tally(counts),
+        sum(counts),
+        *counts,
         n_raters=None,
         n_prompts=None,
         win_rate=None,
@@ -290,13 +355,9 @@ def _nothing(counts: tuple[int, int, int], options: Options) -> WinRate:
     )
 
 
-def _tally(counts: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    return sum(counts), *counts
-
-
-def _decided(counts: tuple[int, int, int]) -> float | None:
-    wins, _, losses = counts
-    return wins / (wins + losses) if wins + losses else None
+def _decided(counts: _Counts) -> float | None:
+    decided = counts.wins + counts.losses
+    return counts.wins / decided if decided else None
 
 
 def _upper_tail(distance: float, df: float | None) -> float:
@@ -304,7 +365,6 @@ def _upper_tail(distance: float, df: float | None) -> float:
     return float(ndtr(-distance) if df is None else stdtr(df, -distance))
 
 
-def few_votes(values: Floats) -> list[str]:
+def few_votes(wins: float, n: int) -> list[str]:
     """The warning that the smaller class of outcomes holds few votes, ties split."""
-    wins = float(values.sum())
-    return ["few losses"] if min(wins, values.size - wins) < FEW_VOTES else []
+    return ["few losses"] if min(wins, n - wins) < FEW_VOTES else []

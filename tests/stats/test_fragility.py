@@ -206,13 +206,13 @@ def test_many_votes_take_few_intervals(monkeypatch):
     # Counted, not timed: a shared machine must not fail this.
     n_intervals = 0
 
-    def count(*arguments):
+    def count(samples, *options):
         nonlocal n_intervals
-        n_intervals += 1
-        return original(*arguments)
+        n_intervals += samples.sizes.size
+        return original(samples, *options)
 
-    original = fragility.__globals__["win_rate_of"]
-    monkeypatch.setitem(fragility.__globals__, "win_rate_of", count)
+    original = fragility.__globals__["win_rates_of"]
+    monkeypatch.setitem(fragility.__globals__, "win_rates_of", count)
     rng = np.random.default_rng(4)
     raters, prompts = rng.integers(0, 300, 60_000), rng.integers(0, 900, 60_000)
     wins = rng.random(60_000) < 0.6 + 0.15 * rng.standard_normal(300)[raters]

@@ -1,3 +1,4 @@
+import dataclasses
 import statistics
 
 import numpy as np
@@ -39,6 +40,62 @@ def test_every_pair_gets_the_interval_of_its_own_votes():
         expected = clustered_interval(*columns)
         assert (result.n, result.wins, result.ties) == (120, expected.wins, expected.ties)
         assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
+
+
+def of_every_kind(seed=0):
+    """Votes on 190 pairs: many and few, labelled or not, of one rater, all won, all tied."""
+    rng = np.random.default_rng(seed)
+    first, second = np.triu_indices(20, 1)
+    pair = np.concatenate([rng.integers(0, 190, 3_000), np.arange(190).repeat(2)])
+    votes = {"first": first[pair], "second": second[pair]}
+    votes["outcomes"] = rng.choice([0, 0.5, 1], pair.size, p=[0.4, 0.2, 0.4])
+    votes["outcomes"][pair % 10 == 1] = 1
+    votes["outcomes"][pair % 10 == 2] = 0.5
+    votes["raters"] = rng.integers(0, 12, pair.size).astype(object)
+    votes["raters"][pair % 10 == 3] = 5
+    votes["raters"][pair % 10 == 4] = None
+    votes["raters"][rng.random(pair.size) < 0.05] = None
+    votes["prompts"] = rng.integers(0, 40, pair.size).astype(object)
+    votes["prompts"][pair % 10 == 5] = 7
+    votes["prompts"][pair % 7 == 6] = None
+    votes["prompts"][pair % 11 == 0] = np.arange(1000, 1000 + (pair % 11 == 0).sum())
+    return votes
+
+
+@pytest.mark.parametrize("options", [{}, {"fixed_prompts": True}, {"ties": "drop"}])
+def test_all_pairs_at_once_give_what_each_gives_alone(options):
+    votes = of_every_kind()
+    found = pair_win_rates(**votes, **options)
+    effects = [rate.design_effect for rate in found.values() if rate.design_effect is not None]
+    states = set()
+    for (i, j), rate in found.items():
+        own = (votes["first"] == i) & (votes["second"] == j)
+        if options.get("ties") == "drop" and not (votes["outcomes"][own] != 0.5).any():
+            assert rate.warnings == ("no decided votes",)
+            continue
+        alone = clustered_interval(
+            *(votes[name][own] for name in ("outcomes", "raters", "prompts")),
+            **options,
+            typical_design_effect=statistics.median(effects),
+        )
+        states.add((rate.method, rate.estimand))
+        for name, value in dataclasses.asdict(alone).items():
+            same = pytest.approx(value, rel=1e-12) if isinstance(value, float) else value
+            assert getattr(rate, name) == same
+    assert len(states) >= 4  # methods and estimands
+
+
+def test_pairs_do_not_depend_on_what_they_are_computed_with():
+    # More votes than are gone through at once, so that some pairs start a batch of their own.
+    rng = np.random.default_rng(1)
+    first = rng.integers(0, 2, 400_000)
+    columns = rng.integers(0, 2, 400_000), rng.integers(0, 50, (2, 400_000))
+    votes = (first, first + 1 + rng.integers(0, 2, 400_000), columns[0], *columns[1])
+    found = pair_win_rates(*votes)
+    assert len(found) == 4
+    for pair, rate in found.items():
+        own = (votes[0] == pair[0]) & (votes[1] == pair[1])
+        assert pair_win_rates(*(column[own] for column in votes)) == {pair: rate}
 
 
 def test_options_reach_every_pair():

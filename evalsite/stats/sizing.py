@@ -1,0 +1,268 @@
+"""What a goal needs: the least of raters, prompts or votes, and what no number of them gives."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from scipy.optimize import brentq
+
+from evalsite.stats.intervals import check_confidence
+from evalsite.stats.planning import (
+    DEFAULTS,
+    Correlations,
+    Design,
+    check_rate,
+    expect,
+    power,
+    power_of,
+    precision,
+)
+
+Quantity = Literal["raters", "prompts", "votes_per_prompt"]
+
+MOST = 10_000_000
+"""No plan asks for more of anything."""
+
+
+class OutOfReach(ValueError):
+    """No number of what may be added reaches the goal; says what stands in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalfWidth:
+    """The goal that the interval reaches so far to either side, at this win rate."""
+
+    value: float
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.value < 0.5:
+            raise ValueError(f"a half-width lies between 0 and 1/2, not {self.value}")
+        check_rate(self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """The goal to decide with this probability where the true win rate is this one."""
+
+    value: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.value < 1:
+            raise ValueError(f"a power lies between 0 and 1, not {self.value}")
+        check_rate(self.rate)
+        if self.rate == 0.5:
+            raise ValueError("there is nothing to find at a win rate of one half")
+
+
+Goal = HalfWidth | Power
+
+
+def smallest_difference(
+    design: Design,
+    *,
+    power: float = 0.8,
+    correlations: Correlations = DEFAULTS,
+    confidence: float = 0.95,
+) -> float:
+    """The smallest difference from one half that a design finds with a wanted power.
+
+    The solution d of power(1/2 + d) = power, which grows with d.
+
+    Parameters
+    ----------
+    design : of one pair under one criterion.
+    power : wanted, above 1 - confidence and below 1.
+    correlations : of votes.
+    confidence : as for `power`.
+
+    Returns
+    -------
+    The difference in win rate, in (0, 1/2).
+
+    Raises
+    ------
+    ValueError : a power outside (1 - confidence, 1), confidence outside (0, 1). OutOfReach
+        where not even a system that nearly always wins would be found.
+
+    Source
+    ------
+    As for `power`.
+    """
+    check_confidence(confidence)
+    if not 1 - confidence < power < 1:
+        raise ValueError(f"a power lies between {1 - confidence:g} and 1, not {power}")
+    expected = expect(design, correlations)
+
+    def missing(difference: float) -> float:
+        return power_of(expected, 0.5 + difference, confidence) - power
+
+    largest = 0.5 - 1e-6
+    if missing(largest) < 0:
+        raise OutOfReach(f"{_words(design)} find no difference with a power of {power:g}")
+    return float(brentq(missing, 1e-9, largest, xtol=1e-9)) if missing(1e-9) < 0 else 1e-9
+
+
+def fewest(
+    quantity: Quantity,
+    design: Design,
+    goal: Goal,
+    *,
+    correlations: Correlations = DEFAULTS,
+    confidence: float = 0.95,
+) -> Design:
+    """The least of one quantity that reaches a goal, all else of a design as it is.
+
+    Found by halving: more raters, prompts or votes never hurt. Not everything can be bought
+    with votes, though: with R raters no number of prompts gives a half-width h unless
+
+        R > z^2 p (1 - p) rho_R / h^2
+
+    (`rater_floor`, which counts Student's quantile in), and with P prompts no number of raters
+    does unless the like holds for P and rho_P.
+
+    Parameters
+    ----------
+    quantity : `raters` (the votes stay, in more hands), `prompts` (the votes per prompt stay),
+        or `votes_per_prompt` (at most one of each rater).
+    design : its own number of that quantity is not used.
+    goal : a HalfWidth or a Power.
+    correlations : of votes.
+    confidence : as for `power`.
+
+    Returns
+    -------
+    The design with that number.
+
+    Raises
+    ------
+    OutOfReach (a ValueError) : no number up to MOST does; its text says what is needed first.
+
+    Source
+    ------
+    FORMULAS.md, "Planning".
+    """
+    check_confidence(confidence)
+    found = _fewest(quantity, design, goal, correlations, confidence)
+    if found is None:
+        raise OutOfReach(_obstacle(quantity, design, goal, correlations, confidence))
+    return found
+
+
+def rater_floor(
+    goal: Goal,
+    *,
+    correlations: Correlations = DEFAULTS,
+    confidence: float = 0.95,
+    load_spread: float = 0.0,
+) -> int:
+    """The number of raters below which no number of votes and prompts reaches a goal.
+
+    With endless votes on endless prompts the variance is p (1 - p) rho_R (1 + c^2) / R. For a
+    half-width h the floor lies a little above z^2 p (1 - p) rho_R (1 + c^2) / h^2, since a
+    variance estimated from R raters is read with Student's t.
+
+    Parameters
+    ----------
+    goal : a HalfWidth or a Power.
+    correlations : of votes.
+    confidence : as for `power`.
+    load_spread : c, as in `Design`.
+
+    Returns
+    -------
+    The number of raters, at least 1.
+
+    Raises
+    ------
+    ValueError : confidence outside (0, 1), a spread below 0. OutOfReach above MOST.
+
+    Source
+    ------
+    FORMULAS.md, "Planning".
+    """
+    check_confidence(confidence)
+    endless = Design(MOST, MOST, 1, load_spread=load_spread)
+    found = _fewest("raters", endless, goal, correlations, confidence)
+    if found is None:
+        raise OutOfReach(f"{MOST} raters are not enough for {_goal_words(goal)}")
+    return found.raters
+
+
+def _reaches(design: Design, goal: Goal, correlations: Correlations, confidence: float) -> bool:
+    if isinstance(goal, Power):
+        return (
+            power(design, goal.rate, correlations=correlations, confidence=confidence) >= goal.value
+        )
+    found = precision(design, rate=goal.rate, correlations=correlations, confidence=confidence)
+    return found.half_width <= goal.value
+
+
+def _fewest(
+    quantity: Quantity,
+    design: Design,
+    goal: Goal,
+    correlations: Correlations,
+    confidence: float,
+) -> Design | None:
+    def enough(number: int) -> bool:
+        return _reaches(_with(design, quantity, number), goal, correlations, confidence)
+
+    least = design.votes_per_prompt if quantity == "raters" else 1
+    most = design.raters if quantity == "votes_per_prompt" else MOST
+    if not enough(most):
+        return None
+    short = least - 1
+    while most - short > 1:
+        middle = (short + most) // 2
+        if enough(middle):
+            most = middle
+        else:
+            short = middle
+    return _with(design, quantity, most)
+
+
+def _with(design: Design, quantity: Quantity, number: int) -> Design:
+    changed: dict[str, int] = {quantity: number}
+    return replace(design, **changed)  # type: ignore[arg-type]
+
+
+def _obstacle(
+    quantity: Quantity,
+    design: Design,
+    goal: Goal,
+    correlations: Correlations,
+    confidence: float,
+) -> str:
+    """Why no number of a quantity reaches the goal, and what is needed first."""
+    most = design.raters if quantity == "votes_per_prompt" else MOST
+    extreme = _with(design, quantity, most)
+    first: Quantity = "raters" if quantity == "prompts" else "prompts"
+    needed = _fewest(first, extreme, goal, correlations, confidence)
+    if needed is None:  # all raters vote on endless prompts, and still are too few
+        first, endless = "raters", replace(design, prompts=MOST, votes_per_prompt=1)
+        needed = _fewest(first, endless, goal, correlations, confidence)
+    what = quantity.replace("_", " ")
+    if needed is None:
+        return f"{_words(design, quantity)} cannot give {_goal_words(goal)} with any {what}"
+    return (
+        f"{_words(design, quantity)} cannot give {_goal_words(goal)} with any number of {what}: "
+        f"at least {getattr(needed, first):,} {first} are needed, since votes "
+        f"{'of one rater' if first == 'raters' else 'on one prompt'} are alike (correlation "
+        f"{correlations.rater if first == 'raters' else correlations.prompt:g})"
+    )
+
+
+def _words(design: Design, free: Quantity | None = None) -> str:
+    parts = {
+        "raters": f"{design.raters:,} raters",
+        "prompts": f"{design.prompts:,} prompts",
+        "votes_per_prompt": f"{design.votes_per_prompt} votes on each prompt",
+    }
+    return ", ".join(words for name, words in parts.items() if name != free)
+
+
+def _goal_words(goal: Goal) -> str:
+    if isinstance(goal, Power):
+        return f"a power of {goal.value:g} against a win rate of {goal.rate:g}"
+    return f"a half-width of {goal.value:g} at a win rate of {goal.rate:g}"
