@@ -164,7 +164,8 @@ def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
     """Send messages for images, in chunks of one recipe; how many images were sent.
 
-    Raises messages.BrokerAwayError.
+    All chunks but a recipe's last are full, so that whole batches fill them. Raises
+    messages.BrokerAwayError.
     """
     n_sent = 0
     by_recipe: dict[str, list[int]] = {}
@@ -173,7 +174,8 @@ def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
         for pk, digest in rows.values_list("pk", "recipe_digest"):
             by_recipe.setdefault(digest, []).append(pk)
     for same_recipe in by_recipe.values():
-        for chunk in _cut(same_recipe, CHUNK):
+        for first in range(0, len(same_recipe), CHUNK):
+            chunk = same_recipe[first : first + CHUNK]
             messages.send(chunk)
             Image.objects.filter(pk__in=chunk).update(nudged_at=at)
             n_sent += len(chunk)
