@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, QuerySet, When
 
 from generation import messages, queries, weights
 from generation.encoding import Encoded, PictureError, encode, file_sha256, open_picture
@@ -247,9 +247,8 @@ def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetim
     Counted before painting, so that a death leaves its mark. Only images still claimed come back.
     """
     ids = [image.pk for image in batch]
-    with transaction.atomic():
-        claim.rows().update(lease_expires_at=at + lease)
-        claim.rows().filter(pk__in=ids).update(attempts=F("attempts") + 1)
+    one_more = Case(When(pk__in=ids, then=1), default=0)
+    claim.rows().update(lease_expires_at=at + lease, attempts=F("attempts") + one_more)
     return list(claim.rows().filter(pk__in=ids).order_by("pk"))
 
 
