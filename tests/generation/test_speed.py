@@ -1,5 +1,6 @@
 """Ways to paint the same sooner: what is used where, and that pictures stay what they were."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -102,6 +103,21 @@ def test_a_memory_forgets_what_was_seen_longest_ago(monkeypatch):
         memory([prompt])
     assert encoded == ["a", "b", "c", "b"]
     assert memory(["d", "e", "f"])[0].shape == (3, 1)
+
+
+def n_tensors() -> int:
+    gc.collect()
+    return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+
+def test_a_painter_that_is_closed_keeps_nothing_on_the_device(checkpoints):
+    load(checkpoints, "prompt-memory").close()  # libraries keep some of their own
+    before = n_tensors()
+    painter = load(checkpoints, "prompt-memory")
+    painter.paint(PROMPTS, SEEDS)
+    assert n_tensors() > before
+    painter.close()
+    assert n_tensors() == before
 
 
 # Recordings. CUDA's own recorder needs a card; this one does on a CPU what that does: it takes down
