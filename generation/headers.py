@@ -46,7 +46,7 @@ def read_header(file: Path) -> Header:
     try:
         told = json.loads(head)
         texts = told.pop("__metadata__", {})
-        end = max((tensor["data_offsets"][1] for tensor in told.values()), default=0)
+        end = max((int(tensor["data_offsets"][1]) for tensor in told.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise HeaderError(f"{file} is no safetensors file: its header cannot be read") from error
     if size != 8 + length + end:

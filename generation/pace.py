@@ -90,6 +90,7 @@ class Memory:
     facts: dict[str, Any]
     is_asked: bool = False
     is_timed: bool = False  # or it was tried in vain
+    alone_s: float = 0.0  # seconds of a single image, where it was timed
 
     def recall(self, batch: BatchSize) -> None:
         """Ask the database, once."""
@@ -100,6 +101,7 @@ class Memory:
             row = Pace.objects.filter(**self._key()).first()
             if row is not None:
                 self.is_timed = row.latency_ms is not None
+                self.alone_s = (row.latency_ms or 0) / 1000
                 batch.recall(row)
 
     def time(self, painter: Painter, *, at: datetime) -> None:
@@ -113,7 +115,8 @@ class Memory:
         self.is_timed = True
         with _mere_attempt("time single images"):
             seconds = _time_single_images(painter)
-            latency_ms = 1000 * median(seconds)
+            self.alone_s = median(seconds)
+            latency_ms = 1000 * self.alone_s
             self._store(
                 latency_ms=latency_ms,
                 n_paints=len(seconds),

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, QuerySet, When
 
 from generation import messages, queries, weights
 from generation.encoding import Encoded, PictureError, encode, file_sha256, open_picture
@@ -164,7 +164,8 @@ def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
     """Send messages for images, in chunks of one recipe; how many images were sent.
 
-    Raises messages.BrokerAwayError.
+    All chunks but a recipe's last are full, so that whole batches fill them. Raises
+    messages.BrokerAwayError.
     """
     n_sent = 0
     by_recipe: dict[str, list[int]] = {}
@@ -173,7 +174,8 @@ def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
         for pk, digest in rows.values_list("pk", "recipe_digest"):
             by_recipe.setdefault(digest, []).append(pk)
     for same_recipe in by_recipe.values():
-        for chunk in _cut(same_recipe, CHUNK):
+        for first in range(0, len(same_recipe), CHUNK):
+            chunk = same_recipe[first : first + CHUNK]
             messages.send(chunk)
             Image.objects.filter(pk__in=chunk).update(nudged_at=at)
             n_sent += len(chunk)
@@ -245,9 +247,8 @@ def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetim
     Counted before painting, so that a death leaves its mark. Only images still claimed come back.
     """
     ids = [image.pk for image in batch]
-    with transaction.atomic():
-        claim.rows().update(lease_expires_at=at + lease)
-        claim.rows().filter(pk__in=ids).update(attempts=F("attempts") + 1)
+    one_more = Case(When(pk__in=ids, then=1), default=0)
+    claim.rows().update(lease_expires_at=at + lease, attempts=F("attempts") + one_more)
     return list(claim.rows().filter(pk__in=ids).order_by("pk"))
 
 

@@ -115,11 +115,13 @@ class Easel:
     def lease(self) -> timedelta:
         """How long a claim holds: far longer than a batch, so that only the dead lose it.
 
-        Nobody knows yet how long the first batch takes.
+        How long the first batch takes nobody knows yet; at most as long as its images one by one,
+        and what prepares the device.
         """
-        if not self.slowest_s:
-            return FIRST_LEASE
-        return max(services.MIN_LEASE, timedelta(seconds=LEASE_IN_BATCHES * self.slowest_s))
+        if self.slowest_s:
+            return max(services.MIN_LEASE, timedelta(seconds=LEASE_IN_BATCHES * self.slowest_s))
+        alone_s = self.memory.alone_s if self.memory else 0
+        return max(FIRST_LEASE, timedelta(seconds=LEASE_IN_BATCHES * self.batch_size * alone_s))
 
 
 class Studio:

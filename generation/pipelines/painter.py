@@ -57,7 +57,7 @@ class PipelinePainter:
         # On the CPU and one an image: the same noise on every device and in every batch.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in noises]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), speed.nothing_offloaded():
                 pixels = torch.as_tensor(self._sample(filled, generators))[:n]
                 finite = bool(torch.isfinite(pixels).all())
                 # Where they are: a byte each crosses over in place of four.

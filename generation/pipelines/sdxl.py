@@ -29,6 +29,10 @@ class SdxlPainter(PipelinePainter):
         super().hasten(asked)
         self._memory = PromptMemory(self._encode)
 
+    def close(self) -> None:
+        self._memory = PromptMemory(self._encode)  # what is remembered lies on the device too
+        super().close()
+
     def _encode(self, prompts: list[str]) -> tuple[torch.Tensor, ...]:
         """States (n, tokens, width) and pooled (n, width) of n prompts."""
         states, _, pooled, _ = self._pipeline.encode_prompt(

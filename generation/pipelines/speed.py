@@ -7,10 +7,12 @@ docs/painting.md says which keep a picture to the bit and which within rounding.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.hooks import group_offloading
 from torch.utils import _pytree as trees
 
 from generation.pipelines import OPTIONS
@@ -49,6 +51,23 @@ def hasten(pipeline: Any, options: Iterable[str]) -> None:
         for part in (*denoisers, *encoders, decoder):
             if part is not None:
                 part.forward = Graphed(part.forward)
+
+
+@contextmanager
+def nothing_offloaded() -> Iterator[None]:
+    """Spare diffusers a search while a pipeline is called whose parts all lie on the device.
+
+    Whenever it asks on which device a part works, it looks through all modules for one that is
+    moved there when it is needed. A call of SDXL asks eight times, over 2,700 modules: of the 14 ms
+    that a processor needs beside the networks, this took 10.
+    """
+    names = vars(group_offloading)
+    search = names["_get_top_level_group_offload_hook"]
+    names["_get_top_level_group_offload_hook"] = lambda module: None
+    try:
+        yield
+    finally:
+        names["_get_top_level_group_offload_hook"] = search
 
 
 class Graphed:

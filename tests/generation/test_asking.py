@@ -52,13 +52,13 @@ def test_a_ready_image_is_not_queued_again():
     assert statuses(ids) == ["READY"]
 
 
-def test_messages_carry_ids_alone_in_chunks_of_one_recipe(
+def test_messages_carry_ids_alone_in_full_chunks_of_one_recipe(
     broker, valkey, django_capture_on_commit_callbacks
 ):
     other = recipe(steps=3)
     with django_capture_on_commit_callbacks(execute=True):
         one, two = queued(80), queued(5, other)
-    assert [body[0] for body in bodies(valkey)] == [[one[:40]], [one[40:]], [two]]
+    assert [body[0] for body in bodies(valkey)] == [[one[:64]], [one[64:]], [two]]
     assert all(body[1] == {} for body in bodies(valkey))
     assert not Image.objects.filter(nudged_at=None).exists()
 

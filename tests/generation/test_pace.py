@@ -232,6 +232,17 @@ def test_a_batch_that_did_not_fit_is_not_tried_again_by_the_next_worker():
     assert sizes(second) == [2, 2, 2]
 
 
+@pytest.mark.parametrize("seconds_alone", [0.05, 600])
+def test_the_first_lease_is_made_for_images_as_slow_as_the_one_that_was_timed(seconds_alone):
+    work(queued(1))
+    Pace.objects.update(latency_ms=1000 * seconds_alone)
+    ids, ends = more(4), []
+    rows = Image.objects.filter(pk__in=ids)
+    work(ids, Sketcher(on_prompt=lambda _: ends.extend(rows.values_list("lease_expires_at"))))
+    lease_s = (ends[0][0] - NOON).total_seconds()
+    assert lease_s == max(15 * 60, 12 * 4 * seconds_alone)
+
+
 def test_a_lease_is_made_for_the_larger_batch():
     easel = tasks.Easel(Sketcher(), BatchSize(4, 8))
     easel.learn(4, 20)

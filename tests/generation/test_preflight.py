@@ -88,6 +88,16 @@ def test_a_file_that_is_cut_short_is_named_even_where_its_hash_was_pinned(checkp
     ]
 
 
+@pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}'])
+def test_a_header_that_means_nothing_is_named(checkpoint, end):
+    file = checkpoint / "unet" / "model.safetensors"
+    header = b'{"weight": {"data_offsets": [0, %s]}}' % end.encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert found(checkpoint) == [
+        f"checkpoint: {file} is no safetensors file: its header cannot be read"
+    ]
+
+
 def split(folder: Path, index: str, shard: str) -> list[Path]:
     """A model in two files of two tensors each, and the index that says what is where."""
     for file in folder.glob("*.safetensors"):

@@ -1,5 +1,6 @@
 """Ways to paint the same sooner: what is used where, and that pictures stay what they were."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks import group_offloading
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -29,12 +31,16 @@ def checkpoints(tmp_path_factory) -> Path:
     return folder
 
 
-def pixels(checkpoints: Path, *options: str, guidance: float = 0) -> np.ndarray:
-    """Three pictures, (3, height, width, 3), painted with these options."""
+def load(checkpoints: Path, *options: str, guidance: float = 0) -> pipelines.Painter:
     revision = folder_revision(checkpoints / "random-sdxl")
     recipe = studio.recipe(revision=revision, guidance=guidance)
     found = weights.locate(recipe, [checkpoints])
-    painter = pipelines.load(recipe, found, device="cpu", options=options)
+    return pipelines.load(recipe, found, device="cpu", options=options)
+
+
+def pixels(checkpoints: Path, *options: str, guidance: float = 0) -> np.ndarray:
+    """Three pictures, (3, height, width, 3), painted with these options."""
+    painter = load(checkpoints, *options, guidance=guidance)
     assert painter.facts["options"] == [one for one in options if one != "none"]
     painter.paint(PROMPTS[:1], SEEDS[:1])  # something to remember
     return np.stack([np.asarray(p.picture, int) for p in painter.paint(PROMPTS, SEEDS)])
@@ -47,6 +53,17 @@ def test_an_option_leaves_pictures_as_they_were(checkpoints, option, guidance):
     off = np.abs(pixels(checkpoints, option, guidance=guidance) - plain)
     assert off.max() <= 1
     assert not (plain[0] == plain[1]).all()
+
+
+def test_while_painting_nothing_is_searched_for_parts_that_lie_elsewhere(checkpoints, monkeypatch):
+    painter = load(checkpoints, "none")
+    searched: list[torch.nn.Module] = []
+    monkeypatch.setattr(group_offloading, "_get_top_level_group_offload_hook", searched.append)
+    painter.paint(PROMPTS, SEEDS)
+    assert searched == []
+    module = torch.nn.Module()
+    assert not group_offloading._is_group_offload_enabled(module)
+    assert searched == [module]  # others are searched as ever
 
 
 def test_devices_use_what_suits_them():
@@ -86,6 +103,21 @@ def test_a_memory_forgets_what_was_seen_longest_ago(monkeypatch):
         memory([prompt])
     assert encoded == ["a", "b", "c", "b"]
     assert memory(["d", "e", "f"])[0].shape == (3, 1)
+
+
+def n_tensors() -> int:
+    gc.collect()
+    return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+
+def test_a_painter_that_is_closed_keeps_nothing_on_the_device(checkpoints):
+    load(checkpoints, "prompt-memory").close()  # libraries keep some of their own
+    before = n_tensors()
+    painter = load(checkpoints, "prompt-memory")
+    painter.paint(PROMPTS, SEEDS)
+    assert n_tensors() > before
+    painter.close()
+    assert n_tensors() == before
 
 
 # Recordings. CUDA's own recorder needs a card; this one does on a CPU what that does: it takes down
