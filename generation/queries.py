@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from generation.models import Image
+from generation.spec import Recipe
 
 NUDGE_AGAIN_AFTER = timedelta(minutes=1)
 
@@ -32,6 +33,12 @@ def wanted_by_recipe(
     for pk, digest, recipe in rows.order_by("pk").values_list("pk", "recipe_digest", "recipe"):
         groups.setdefault(digest, (recipe, []))[1].append(pk)
     return list(groups.values())
+
+
+def never_tried(recipe: Recipe, *, most: int, at: datetime) -> list[int]:
+    """The oldest images of a recipe that may be claimed and that nobody began to paint."""
+    rows = Image.objects.filter(claimable(at=at), recipe_digest=recipe.digest, attempts=0)
+    return list(rows.order_by("pk").values_list("pk", flat=True)[:most])
 
 
 def stale(*, at: datetime) -> QuerySet[Image]:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import RawValue
-from typing import Any
+from typing import Any, TypedDict
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
@@ -72,17 +72,14 @@ def paint_images(self: "Task[Any, Any]", image_ids: list[int]) -> None:
     task_id = f"{self.request.id}:{_WORKER}"
     died_before = bool((self.request.delivery_info or {}).get("redelivered"))
     try:
-        groups = queries.wanted_by_recipe(image_ids, task_id=task_id, at=timezone.now())
-        for recipe, ids in groups:
-            paint_chunk(
-                recipe,
-                ids,
-                studio=_studio,
-                task_id=task_id,
-                died_before=died_before,
-                stop=lambda: bool(_stopping.value),
-                now=timezone.now,
-            )
+        paint_message(
+            image_ids,
+            studio=_studio,
+            task_id=task_id,
+            died_before=died_before,
+            stop=lambda: bool(_stopping.value),
+            now=timezone.now,
+        )
     except StoppedError:
         raise Reject("the worker stops", requeue=True) from None
     except DeviceLostError:
@@ -133,23 +130,23 @@ class Studio:
         self.dryers = ThreadPoolExecutor(DRYERS, "dryer")
         self._load = load
         self._remembers = remembers  # what is learnt, across processes
-        self._loaded = ""
+        self.resident: Recipe | None = None  # whose pipeline is loaded
         self._easels: dict[str, Easel] = {}  # what was learnt outlasts the pipeline
 
     def easel(self, recipe: Recipe) -> Easel:
         """The easel with this recipe's pipeline on it. Raises whatever loading raises."""
-        if recipe.digest != self._loaded:
-            if self._loaded:
-                self._easels[self._loaded].painter.close()
-                self._loaded = ""
+        if recipe != self.resident:
+            if self.resident:
+                self._easels[self.resident.digest].painter.close()
+                self.resident = None
             started = time.perf_counter()
             painter = self._load(recipe)
             easel = self._easels.setdefault(recipe.digest, self._new_easel(recipe, painter))
             easel.painter = painter
-            self._loaded = recipe.digest
+            self.resident = recipe
             took = time.perf_counter() - started
             logger.info("Loaded %s in %.1f s", recipe.checkpoint, took)
-        return self._easels[self._loaded]
+        return self._easels[recipe.digest]
 
     def _new_easel(self, recipe: Recipe, painter: Painter) -> Easel:
         memory = Memory(recipe.digest, painter.facts) if self._remembers else None
@@ -168,6 +165,36 @@ def new_studio() -> Studio:
 
 
 _studio = Studio(_load, remembers=True)
+
+
+def paint_message(
+    image_ids: Sequence[int],
+    *,
+    studio: Studio,
+    task_id: str,
+    now: Clock,
+    died_before: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Paint a message's images, a recipe at a time.
+
+    Loading is dear. So whatever waits for the pipeline that is loaded is painted before another
+    takes its place, whichever message speaks of it. What was tried before stays with its own.
+    """
+    how: _How = {"studio": studio, "task_id": task_id, "now": now, "stop": stop}
+    for recipe, ids in queries.wanted_by_recipe(image_ids, task_id=task_id, at=now()):
+        resident = studio.resident
+        if resident and resident.as_json() != recipe:
+            while fresh := queries.never_tried(resident, most=services.CHUNK, at=now()):
+                paint_chunk(resident.as_json(), fresh, **how)
+        paint_chunk(recipe, ids, died_before=died_before, **how)
+
+
+class _How(TypedDict):
+    studio: Studio
+    task_id: str
+    now: Clock
+    stop: Callable[[], bool]
 
 
 def paint_chunk(

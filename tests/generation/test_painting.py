@@ -16,6 +16,7 @@ from generation import services, tasks
 from generation.models import Image
 from generation.pace import BatchSize
 from generation.pipelines import DeviceLostError
+from generation.spec import Recipe
 from tests.generation.studio import (
     Sketcher,
     attempts,
@@ -232,6 +233,35 @@ def test_one_pipeline_is_loaded_at_a_time_and_the_former_let_go_first():
     for steps in (1, 1, 2, 1):
         studio.easel(recipe(steps=steps))
     assert len(painters) == 3
+
+
+def loads_of(messages: list[list[int]]) -> list[int]:
+    """The steps of the pipelines that one worker loads for some messages, in order."""
+    loads: list[int] = []
+
+    def load(loaded: Recipe) -> Sketcher:
+        loads.append(loaded.steps or 0)
+        return Sketcher()
+
+    studio = tasks.Studio(load)
+    for number, ids in enumerate(messages):
+        tasks.paint_message(ids, studio=studio, task_id=f"message {number}", now=lambda: NOON)
+    return loads
+
+
+def test_what_waits_for_the_loaded_pipeline_is_painted_before_another_is_loaded():
+    one, two = queued(4, recipe(steps=1)), queued(4, recipe(steps=2))
+    # As two drafts ask for them in turns.
+    assert loads_of([one[:2], two[:2], one[2:], two[2:]]) == [1, 2]
+    assert statuses([*one, *two]) == ["READY"] * 8
+    assert attempts([*one, *two]) == [1] * 8
+
+
+def test_what_was_tried_before_waits_for_its_own_message():
+    one, two = queued(4, recipe(steps=1)), queued(2, recipe(steps=2))
+    Image.objects.filter(pk=one[3]).update(attempts=1)
+    assert loads_of([one[:2], two]) == [1, 2]
+    assert statuses(one) == ["READY"] * 3 + ["QUEUED"]
 
 
 def test_a_lease_outlasts_ten_of_the_slowest_batch_and_a_minute():
