@@ -136,11 +136,34 @@ def combine(parts: Floats, shared: Floats, dfs: Floats, *, independent: Floats) 
     floor, 3 and the two thirds were chosen by simulation (docs/coverage.md).
     """
     known = np.maximum(dfs, 1.0)
-    df = known.min(axis=0)
-    floor = np.maximum(independent, shared) * _least_ratio(df)
+    floor = np.maximum(independent, shared) * _least_ratio(known.min(axis=0))
     variance = np.maximum(parts.sum(axis=0) - shared, floor)
-    lent = np.minimum(_FEW_DF, _joint_df(parts, shared, known))
-    return MeanVariance(variance, independent, np.where(df < _FEW_DF, np.maximum(df, lent), df))
+    return MeanVariance(variance, independent, joint_df(parts, shared, known))
+
+
+def joint_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
+    """The degrees of freedom of the sum of one or two variances over dimensions.
+
+    Parameters
+    ----------
+    parts, shared : as for `combine`, in any unit.
+    dfs : as for `combine`, at least 1.
+
+    Returns
+    -------
+    df of `combine`, shape (samples,).
+
+    Raises
+    ------
+    Nothing: the callers have checked their input.
+
+    Source
+    ------
+    As for `combine`.
+    """
+    least = dfs.min(axis=0)
+    lent = np.minimum(_FEW_DF, _added_df(parts, shared, dfs))
+    return np.where(least < _FEW_DF, np.maximum(least, lent), least)
 
 
 def _least_ratio(df: Floats) -> Floats:
@@ -149,7 +172,7 @@ def _least_ratio(df: Floats) -> Floats:
     return np.asarray(chdtri(df, 1 - _TOO_SMALL) / df)
 
 
-def _joint_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
+def _added_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
     """The smaller one of J_a and J_b; of a dimension alone, its own."""
     others = np.maximum(parts[::-1] - shared, 0.0) if len(parts) > 1 else np.zeros_like(parts)
     total = parts + others
