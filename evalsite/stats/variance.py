@@ -163,7 +163,7 @@ def joint_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
     """
     least = dfs.min(axis=0)
     lent = np.minimum(_FEW_DF, _added_df(parts, shared, dfs))
-    return np.where(least < _FEW_DF, np.maximum(least, lent), least)
+    return np.asarray(np.where(least < _FEW_DF, np.maximum(least, lent), least))
 
 
 def _least_ratio(df: Floats) -> Floats:
