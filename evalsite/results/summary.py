@@ -310,6 +310,7 @@ def _claims(
                 own,
                 pair,
                 level=claim.level,
+                confidence=options.confidence,
                 fixed_prompts=options.fixed_prompts,
                 ties=options.ties,
                 typical_design_effect=typical,

@@ -83,6 +83,10 @@ class BradleyTerry:
     warnings: tuple[str, ...]
 
 
+_NOTHING = 1e-14
+"""Variance that Newton's tolerance leaves where votes do not differ; one that does counts 1/n^2."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Spread:
     """Covariances of the parameters, and how to read intervals from them."""
@@ -99,7 +103,7 @@ class _Spread:
         variance = np.einsum("md,md->m", contrasts @ self.covariance, contrasts)
         floor = np.einsum("md,md->m", contrasts @ self.independent, contrasts)
         variance = np.maximum(variance, 0.1 * floor)
-        unknown = (np.abs(contrasts @ self.lost.T) > 1e-6).any(axis=1) | (floor <= 1e-20)
+        unknown = (np.abs(contrasts @ self.lost.T) > 1e-6).any(axis=1) | (floor <= _NOTHING)
         return np.sqrt(np.where(unknown, np.nan, variance))
 
     def reach(self, errors: Floats) -> Floats:

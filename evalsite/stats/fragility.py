@@ -207,8 +207,11 @@ def _case(votes: Votes, pair: Pair, options: Options, typical: float | None, lev
     ahead = (votes.first == one) & (votes.second == two)
     own = ahead | ((votes.first == two) & (votes.second == one))
     outcomes = np.where(ahead[own], votes.outcomes[own], 1 - votes.outcomes[own])
-    raters = votes.raters[own]
-    return _Case(outcomes, raters, votes.prompts[own], raters, options, typical, level)
+    raters, prompts = votes.raters[own], votes.prompts[own]
+    # Of votes with the same influence the first one leaves: rows must not say which that is.
+    order = np.lexsort((prompts, raters, outcomes))
+    outcomes, raters, prompts = outcomes[order], raters[order], prompts[order]
+    return _Case(outcomes, raters, prompts, raters, options, typical, level)
 
 
 def _fewest(case: _Case) -> _Found:

@@ -9,7 +9,7 @@ from scipy.special import gammaincinv, ndtr
 
 from evalsite.stats.clusters import Groups
 from evalsite.stats.intervals import check_confidence, quantile_of, score_limits
-from evalsite.stats.variance import satterthwaite_df
+from evalsite.stats.variance import joint_df, satterthwaite_df
 
 _LEAST_VARIANCE = 0.1
 """Of a vote, from which the change of the standard error with the rate is extrapolated."""
@@ -143,9 +143,10 @@ def precision(
     `design_effect` with the design's loads: m_P = votes per prompt, m_R = (n / R) (1 + c^2) for
     R raters. Chance alone gives c^2 = (R - m_P) / n; load_spread^2 is added. With fixed prompts
     their term drops out. Then n_eff = n / deff, and Wilson's limits with n_eff and Student's t
-    at df, as in a report: df is the lesser one of P - 1 and `satterthwaite_df` of R loads that
-    differ so much (like a gamma variable); below 3 a report's may be a little more. A dimension
-    in which nobody votes twice drops out.
+    at df, as in a report: of P - 1 and `satterthwaite_df` of R loads that differ so much (like a
+    gamma variable), joined like those of a win rate (`joint_df`), whose variances are here
+    v_d = 1 + (m_d - 1) rho_d, and 1 of the cells. A dimension in which nobody votes twice drops
+    out.
 
     As votes grow without end, the variance stops at
     p (1 - p) (rho_R (1 + load_spread^2) / R + rho_P / P).
@@ -261,7 +262,9 @@ def expect(design: Design, correlations: Correlations) -> Expected:
     effect = 1 + sum(part - 1 for part, _ in parts)
     shared = 1 - (1 - sum(share for _, share, _ in terms)) / effect
     df_variance = effect**2 / sum(part**2 / df for part, df in parts)
-    return Expected(effect, n / effect, shared, min(df for _, df in parts), df_variance)
+    variances, dfs = np.array(parts).T[:, :, None]
+    df = float(joint_df(variances, np.full(1, len(parts) - 1.0), dfs)[0])  # a cell is one vote
+    return Expected(effect, n / effect, shared, df, df_variance)
 
 
 def _rater_df(raters: int, mean_votes: float, unevenness: float, rho: float) -> float:

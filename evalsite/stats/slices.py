@@ -107,14 +107,14 @@ def slice_win_rates(
     Returns
     -------
     Slicing. Warnings of a test: `no votes`, `one slice` (no other has votes on the pair), `no
-    labels` (neither prompts nor raters are known: nothing can be exchanged), `no variation` (the
-    same win rate on every prompt, or of every rater), `single clusters` (a slice of one prompt,
-    or of one rater).
+    labels` (who or what lies in one slice is not known: nothing can be exchanged), `no
+    variation` (the same win rate on every prompt, or of every rater), `single clusters` (a slice
+    of one prompt, or of one rater).
 
     Raises
     ------
     ValueError : labels of another length, no rounds, a slice that is a property neither of the
-        prompt nor of the rater, and what `pair_win_rates` refuses.
+        prompt nor of the rater though both are known, and what `pair_win_rates` refuses.
 
     Source
     ------
@@ -320,8 +320,8 @@ def _untested(
 
 
 def _clusters(votes: Votes, codes: Codes, pairs: list[Pair]) -> _Clusters | None:
-    """The prompts, or else the raters, if each of them lies in one slice; None without labels."""
-    labelled = False
+    """The prompts, or else the raters, if each of them lies in one slice. None where neither do
+    and one of both is not known: the slice may well be a property of theirs."""
     columns: tuple[tuple[Carrier, Codes], ...] = (
         ("prompt", votes.prompts),
         ("rater", votes.raters),
@@ -330,14 +330,13 @@ def _clusters(votes: Votes, codes: Codes, pairs: list[Pair]) -> _Clusters | None
         known = column != UNLABELLED
         if not known.any():
             continue
-        labelled = True
         groups, own = group(column[known]), codes[known]
         slices = np.empty(groups.count, dtype=np.intp)
         slices[groups.codes] = own
         if (slices[groups.codes] == own).all():
             part = _part(votes, known)
             return _Clusters(carrier, slices, *_by_pair(part, groups.codes, groups.count, pairs))
-    if labelled:
+    if all((column != UNLABELLED).any() for _, column in columns):
         raise ValueError("a slice must be a property of the prompt, or of the rater")
     return None
 

@@ -103,13 +103,16 @@ def combine(parts: Floats, shared: Floats, dfs: Floats, *, independent: Floats) 
     votes cast twice do not lower the floor.
 
     Below 3, Student's quantile grows so fast that the smaller df_d asks too much where the
-    other dimension carries part of V. With a the poorer one and b the other,
+    other dimension carries part of V. With a one dimension and b the other,
 
-        w = V_a / (V_a + max(V_b - V_cell, 0)),    u = (2 + w) / 3
-        df = max(df_a, min(3, 1 / (u^2 / df_a + (1 - u)^2 / df_b)))
+        w_a = V_a / (V_a + max(V_b - V_cell, 0)),    u_a = (2 + w_a) / 3
+        J_a = 1 / (u_a^2 / df_a + (1 - u_a)^2 / df_b)
+        df = max(min(df_a, df_b), min(3, J_a, J_b))
 
-    which is Satterthwaite's for a sum of two variances, with the share w of the poorer one
-    drawn two thirds of the way to 1: on few clusters w itself is hardly known.
+    J_a is Satterthwaite's for a sum of two variances, with the share w_a drawn two thirds of
+    the way to 1: on few clusters w_a itself is hardly known. If df_b is 3 or more so is J_b:
+    then the poorer dimension's alone counts. The smaller of both, so that no rounding error
+    decides which dimension is the poorer one where they are equally poor.
 
     Parameters
     ----------
@@ -133,11 +136,34 @@ def combine(parts: Floats, shared: Floats, dfs: Floats, *, independent: Floats) 
     floor, 3 and the two thirds were chosen by simulation (docs/coverage.md).
     """
     known = np.maximum(dfs, 1.0)
-    df = known.min(axis=0)
-    floor = np.maximum(independent, shared) * _least_ratio(df)
+    floor = np.maximum(independent, shared) * _least_ratio(known.min(axis=0))
     variance = np.maximum(parts.sum(axis=0) - shared, floor)
-    lent = np.minimum(_FEW_DF, _joint_df(parts, shared, known))
-    return MeanVariance(variance, independent, np.where(df < _FEW_DF, np.maximum(df, lent), df))
+    return MeanVariance(variance, independent, joint_df(parts, shared, known))
+
+
+def joint_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
+    """The degrees of freedom of the sum of one or two variances over dimensions.
+
+    Parameters
+    ----------
+    parts, shared : as for `combine`, in any unit.
+    dfs : as for `combine`, at least 1.
+
+    Returns
+    -------
+    df of `combine`, shape (samples,).
+
+    Raises
+    ------
+    Nothing: the callers have checked their input.
+
+    Source
+    ------
+    As for `combine`.
+    """
+    least = dfs.min(axis=0)
+    lent = np.minimum(_FEW_DF, _added_df(parts, shared, dfs))
+    return np.asarray(np.where(least < _FEW_DF, np.maximum(least, lent), least))
 
 
 def _least_ratio(df: Floats) -> Floats:
@@ -146,16 +172,14 @@ def _least_ratio(df: Floats) -> Floats:
     return np.asarray(chdtri(df, 1 - _TOO_SMALL) / df)
 
 
-def _joint_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
-    """That of the poorest dimension where it is alone, else what the other one makes of it."""
-    poorest_first = dfs.argsort(axis=0, kind="stable")
-    own, *others = np.take_along_axis(parts, poorest_first, axis=0)
-    poorest, richest = np.take_along_axis(dfs, poorest_first, axis=0)[[0, -1]]
-    rest = np.maximum(sum(others) - shared, 0.0)
-    total = own + rest
-    share = np.divide(own, total, out=np.ones_like(total), where=total > 0)
+def _added_df(parts: Floats, shared: Floats, dfs: Floats) -> Floats:
+    """The smaller one of J_a and J_b; of a dimension alone, its own."""
+    others = np.maximum(parts[::-1] - shared, 0.0) if len(parts) > 1 else np.zeros_like(parts)
+    total = parts + others
+    share = np.divide(parts, total, out=np.ones_like(total), where=total > 0)
     drawn = (2 + share) / 3
-    return np.asarray(1 / (drawn**2 / poorest + (1 - drawn) ** 2 / richest))
+    lent = dfs[::-1] if len(dfs) > 1 else np.full_like(dfs, np.inf)
+    return np.asarray(1 / (drawn**2 / dfs + (1 - drawn) ** 2 / lent).max(axis=0))
 
 
 def jackknife_variance(sums: Floats, groups: Groups) -> Floats:

@@ -167,6 +167,15 @@ def test_a_category_that_is_no_property_of_the_prompt_is_refused(tmp_path):
         call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"))
 
 
+def test_without_prompts_a_category_is_cut_by_and_not_tested(tmp_path):
+    cut = [[*row[:2], *row[3:], "ab"[i % 7 % 2]] for i, row in enumerate(rows(60))]
+    votes = write(tmp_path / "v.csv", cut, "criterion,rater_id,model_a,model_b,winner,category")
+    report, _ = analyze(votes, tmp_path / "out")
+    slicing = report["criteria"]["q"]["slices"]["category"]
+    assert {row["label"] for row in slicing["win_rates"] if row["n"]} == {"a", "b"}
+    assert {tuple(test["warnings"]) for test in slicing["heterogeneity"]} == {("no labels",)}
+
+
 def test_a_rater_who_always_takes_the_left_is_named_and_changes_no_number(tmp_path):
     sides = np.random.default_rng(1).choice(["a", "b"], size=600)
     made = [[*row, side] for row, side in zip(rows(600), sides, strict=True)]

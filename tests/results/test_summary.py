@@ -190,6 +190,17 @@ def test_what_undoes_a_claim_is_looked_for_on_the_forty_weakest():
     assert min(tried) >= max(c["p_holm"] for c in claims if c["n_votes_to_undo"] is None)
 
 
+def test_what_is_left_without_the_busiest_raters_has_the_confidence_asked_for():
+    rows = [(0, 0, 1, float((r + p) % 7 > 0), r, p) for r in range(8) for p in range(10)]
+    widths = []
+    for confidence in (0.9, 0.99):
+        made = report(rows, options=Options(confidence=confidence))
+        claims = made["criteria"]["quality"]["claims"]
+        (claim,) = (c for c in claims if c["decided"])
+        widths.append(claim["high_without_top"] - claim["low_without_top"])
+    assert widths[0] < 0.8 * widths[1]
+
+
 def test_elo_as_in_the_add_paper_stands_beside_the_rating_and_shrinks():
     rows = [(c, 0, 1, float(p % 5 > 0), r, p) for c in (0, 1) for r in range(4) for p in range(20)]
     made = report(rows)

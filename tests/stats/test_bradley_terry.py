@@ -297,6 +297,20 @@ def test_ties_alone_have_a_rating_and_no_standard_error():
     assert found.differences[0].se is None
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_system_that_only_ties_has_no_standard_error_however_far_the_climb_went(turned):
+    # 0 is known by its ties with 1 alone; 1, 2 and 3 are not all alike, so there is a climb.
+    first, second = [3, 0, 1, 1, 2, 1], [1, 1, 0, 2, 3, 0]
+    outcomes = [0.5, 0.5, 0.5, 1, 0.5, 0.5]
+    if turned:
+        first, second, outcomes = second, first, [1 - y for y in outcomes]
+    raters, prompts = ["d", "b", "d", "b", "a", "a"], list("zxzzyx")
+    found = bradley_terry(check_votes(first, second, outcomes, raters, prompts))
+    (tied,) = (d for d in found.differences if (d.first, d.second) == (0, 1))
+    assert tied.difference == pytest.approx(0, abs=1e-8)
+    assert tied.se is None
+
+
 # -- ranks and the side --------------------------------------------------------------------
 
 

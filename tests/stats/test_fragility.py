@@ -202,6 +202,20 @@ def test_order_and_names_change_nothing():
     assert other.without_top_raters.low == pytest.approx(one.without_top_raters.low)
 
 
+def test_of_votes_that_carry_the_same_no_row_goes_first():
+    rng, n = np.random.default_rng(7), 150
+    rng.integers(0, 20, n)
+    prompts, outcomes = rng.integers(0, 10, n), (rng.random(n) < 0.8).astype(float)
+    rng.random(n)
+    outcomes[rng.random(n) < 0.2] = 0.5
+    found = set()
+    for _ in range(3):
+        order = rng.permutation(n)
+        votes = check_votes([0] * n, [1] * n, outcomes[order], None, prompts[order])
+        found.add(fragility(votes, (0, 1)).n_votes)
+    assert len(found) == 1
+
+
 def test_many_votes_take_few_intervals(monkeypatch):
     # Counted, not timed: a shared machine must not fail this.
     n_intervals = 0

@@ -124,7 +124,12 @@ STUDIES = 2000
 
 @pytest.mark.parametrize(
     ("raters", "prompts", "votes", "rate", "sd", "prompt_sd"),
-    [(10, 100, 3, 0.7, 1.0, 1.0), (30, 60, 3, 0.62, 0.7, 0.4), (40, 25, 5, 0.65, 0.6, 1.0)],
+    [
+        (3, 100, 3, 0.75, 0.5, 1.0),
+        (10, 100, 3, 0.7, 1.0, 1.0),
+        (30, 60, 3, 0.62, 0.7, 0.4),
+        (40, 25, 5, 0.65, 0.6, 1.0),
+    ],
 )
 def test_promised_power_is_the_power_of_simulated_studies(
     raters, prompts, votes, rate, sd, prompt_sd
@@ -139,11 +144,11 @@ def test_promised_power_is_the_power_of_simulated_studies(
     design = Design(raters, prompts, votes)
     alike = Correlations(correlation(rate, sd, prompt_sd), correlation(rate, prompt_sd, sd))
     assert power(design, rate, correlations=alike) == pytest.approx(simulated, abs=0.03)
-    # What the normal quantile promises for ten raters is too much.
     width = np.mean([(result.high - result.low) / 2 for result in found])
     expected = precision(design, rate=rate, correlations=alike)
-    assert expected.half_width == pytest.approx(width, rel=0.05)
-    if raters == 10:
+    if raters > 3:  # with two degrees of freedom no study is like the mean of all
+        assert expected.half_width == pytest.approx(width, rel=0.05)
+    if raters == 10:  # what the normal quantile promises is too much
         naive = norm.sf(norm.isf(0.025) - (rate - 0.5) * 2 * math.sqrt(expected.n_eff))
         assert naive > simulated + 0.05
 

@@ -37,8 +37,10 @@ from evalsite.stats import (
     position_effect,
     rater_diagnostics,
     vote_alpha,
+    votes_by_pair,
     wilson_interval,
 )
+from evalsite.stats.clusters import cross, group
 from evalsite.stats.intervals import score_limits
 
 DATA = os.environ.get("EVALSITE_REFERENCE_DATA")
@@ -164,6 +166,27 @@ def test_counts_and_intervals_for_independent_votes_agree_with_r(name):
             limits = interval(wins, result.n)
             assert limits.low == pytest.approx(float(row[f"{column}_lo"]), abs=1e-6)
             assert limits.high == pytest.approx(float(row[f"{column}_hi"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sums_over_clusters_make_the_standard_errors_of_rs_sandwich(name):
+    # As for the ratings below: R's sandwich and the jackknife here add up the same residuals.
+    checked = check_votes(**votes(name)[0])
+    for row in read(f"reference/{name}_pairs.csv"):
+        low, high = sorted(numbered(name, row))
+        own = votes_by_pair(checked)[low, high]
+        residuals = own.outcomes - own.outcomes.mean()
+        raters, prompts = group(own.raters), group(own.prompts)
+
+        def variance(groups, residuals=residuals):
+            scale = groups.count / (groups.count - 1)
+            return scale * (groups.sums(residuals) ** 2).sum() / residuals.size**2
+
+        one_way = variance(raters), variance(prompts)
+        both = sum(one_way) - variance(cross(raters, prompts))
+        for column, found in zip(("rater", "prompt", "2way"), (*one_way, both), strict=True):
+            if row[f"se_{column}"] != "NA":
+                assert np.sqrt(found) == pytest.approx(float(row[f"se_{column}"]), rel=0.005)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -221,6 +221,8 @@ def test_the_pairs_of_a_slicing_are_one_family():
     [
         (columns(), ["animals"] * 8, ("one slice",), 1),
         (columns(raters=None, prompts=None), SLICES, ("no labels",), 0),
+        (columns(prompts=None), list("abbaabab"), ("no labels",), 0),
+        (columns(raters=None), list("abbaabab"), ("no labels",), 0),
         (columns(outcomes=[1, 1, 1, 0, 1, 1, 0, 1]), SLICES, ("no variation",), 2),
         (
             # Three wins of eleven on each prompt; in a computer 55 * 3/11 is not quite 15.

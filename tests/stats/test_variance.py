@@ -92,12 +92,20 @@ def test_votes_cast_twice_do_not_lower_the_floor():
 
 
 def test_a_richer_dimension_lends_degrees_of_freedom_where_it_carries_variance():
-    # w = 5 / (5 + 3 - 1) = 5/7, drawn to 1: u = 19/21; 1 / (u^2 / 2 + (1 - u)^2 / 29) = 2.441348.
+    # w_a = 5 / (5 + 3 - 1) = 5/7, drawn to 1: u = 19/21; 1 / (u^2 / 2 + (1 - u)^2 / 29) = 2.441348.
     variance, df = combined([0.5, 0.3], 0.1, [2.0, 29.0], independent=0.1)
     assert variance == pytest.approx(0.7)
     assert df == pytest.approx(2.441348, abs=1e-6)
     turned = combined([0.3, 0.5], 0.1, [29.0, 2.0], independent=0.1)
     assert turned == pytest.approx((variance, df))
+
+
+def test_equally_poor_dimensions_lend_the_same_in_either_order():
+    # w_a = 1 / (1 + 9 - 1), u_a = 19/27, J_a = 1 / ((u_a^2 + (1 - u_a)^2) / 2) = 3.431;
+    # w_b = 9 / (9 + 1 - 1) = 1, u_b = 1, J_b = 2: rounding must not choose between 3 and 2.
+    for dfs in ([2.0, 2.0], [2.0, 2.0 + 1e-15], [2.0 + 1e-15, 2.0]):
+        _, df = combined([0.1, 0.9], 0.1, dfs, independent=0.1)
+        assert df == pytest.approx(2)
 
 
 def test_a_dimension_that_does_not_enter_changes_nothing():

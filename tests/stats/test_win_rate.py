@@ -210,6 +210,21 @@ def test_order_and_names_change_nothing():
         assert found == (pytest.approx(value) if isinstance(value, float) else value)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_neither_order_nor_which_is_which_matters_to_few_raters_on_few_prompts(seed):
+    # All of them saw all: both dimensions have the same degrees of freedom, but for rounding.
+    rng = np.random.default_rng(seed)
+    raters, prompts = np.repeat(np.arange(3), 6), np.tile(np.arange(3), 6)
+    likes = 0.5 + 0.15 * rng.normal(size=3)[raters] + 0.3 * rng.normal(size=3)[prompts]
+    outcomes = (rng.random(18) < likes).astype(float)
+    order = rng.permutation(18)
+    one = clustered_interval(outcomes, raters, prompts)
+    shuffled = clustered_interval(outcomes[order], raters[order], prompts[order])
+    exchanged = clustered_interval(outcomes, prompts, raters)
+    assert limits(shuffled) == pytest.approx(limits(one))
+    assert limits(exchanged) == pytest.approx(limits(one))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_doubling_every_vote_buys_next_to_nothing(seed):
     rng = np.random.default_rng(seed)
