@@ -104,10 +104,12 @@ def test_paces_are_listed_to_three_digits_and_each_says_what_it_paints(admin_cli
     )
     unknown = Pace.objects.create(recipe_digest="0" * 64, device="paper")
     listed = admin_client.get("/admin/generation/pace/").content.decode()
-    assert ">17.4<" in listed and ">1235<" in listed
+    assert ">17.4<" in listed
+    assert ">1235<" in listed
     assert "17.36" not in listed
     page = admin_client.get(f"/admin/generation/pace/{row.pk}/change/").content.decode()
-    assert "checkpoint: random-sdxl" in page and "guidance: 0.0" in page
+    assert "checkpoint: random-sdxl" in page
+    assert "guidance: 0.0" in page
     page = admin_client.get(f"/admin/generation/pace/{unknown.pk}/change/").content.decode()
     assert "no image has it any more" in page
 
