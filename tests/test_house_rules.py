@@ -26,6 +26,11 @@ SOURCES = [
     for folder in ("evalsite", "generation", "tests", "benchmarks", "chaos")
     for path in (ROOT / folder).rglob("*.py")
 ]
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "evalsite/**/*.md")
+    for path in ROOT.glob(pattern)
+)
 SETTINGS_VARIABLES = set(
     re.findall(r'\benv\.\w+\(\s*"([A-Z_]+)"', (ROOT / "evalsite" / "settings.py").read_text())
 )
@@ -182,6 +187,34 @@ def test_what_the_documents_point_at_is_there():
             assert (document.parent / target).exists(), f"{document.name}: {target}"
         for command in re.findall(r"(?:python manage\.py|\./dev manage) ([a-z]\w+)", text):
             assert command in get_commands(), f"{document.name}: manage.py {command}"
+
+
+def prose_of(document: Path) -> str:
+    """A document without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors_of(document: Path) -> set[str]:
+    """What its headings can be linked by: small letters, hyphens for spaces, no other signs."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_of_the_documents_meet_a_heading(name):
+    document = ROOT / name
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", prose_of(document))
+    targets = [(document.parent / path if path else document, anchor) for path, anchor in links]
+    lost = [f"{path.name}#{anchor}" for path, anchor in targets if anchor not in anchors_of(path)]
+    assert lost == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_tables_of_the_documents_are_whole(name):
+    """A blank line inside one makes plain text of the rows below it."""
+    blocks = re.findall(r"(?:^\|.*\n)+", prose_of(ROOT / name), re.MULTILINE)
+    cut = [block for block in blocks if not re.match(r"\|.*\|\n\|[-|: ]+\|\n", block)]
+    assert cut == []
 
 
 def test_every_dependency_has_its_reason():

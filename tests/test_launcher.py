@@ -62,6 +62,7 @@ def recorder(project: Path) -> Path:
         "#!/bin/sh\n"
         f'echo "$@" >> "{calls}"\n'
         f'env > "{project}/environment"\n'
+        f'pwd > "{project}/folder"\n'
         'case "$*" in *broken*) echo "no such package: broken" ; exit 3 ;; esac\n'
     )
     python.chmod(0o755)
@@ -150,12 +151,13 @@ def run_dev_with(python: Path, folder: Path, command: str) -> subprocess.Complet
 
 def test_packages_are_installed_when_the_requirements_change_and_only_then(project, recorder):
     install = f"-m pip install -r {project}/requirements.txt"
+    one, two = (f"{project}/manage.py {name}" for name in ("one", "two"))
     for _ in range(2):
         assert run_dev(project, "manage", "one").returncode == 0
-    assert calls_after_setup(recorder) == [install, "manage.py one", "manage.py one"]
+    assert calls_after_setup(recorder) == [install, one, one]
     (project / "requirements" / "web.txt").write_text("Django==5.2.19\n")
     run_dev(project, "manage", "two")
-    assert calls_after_setup(recorder)[3:] == [install, "manage.py two"]
+    assert calls_after_setup(recorder)[3:] == [install, two]
 
 
 def test_what_pip_says_is_shown_when_it_fails_and_the_next_start_tries_again(project, recorder):
@@ -247,6 +249,12 @@ def test_manage_keeps_the_callers_settings(project, recorder):
     found = environment_of(project)
     assert found["DATABASE_URL"] == "postgres://elsewhere/db"
     assert "DJANGO_SETTINGS_MODULE" not in found
+
+
+def test_manage_runs_where_it_is_typed_so_that_paths_mean_files_there(project, recorder):
+    run_dev(project, "manage", "study", "check", "mine.toml")
+    assert (project / "folder").read_text() == "/\n"
+    assert calls_after_setup(recorder)[-1] == f"{project}/manage.py study check mine.toml"
 
 
 def test_manage_beside_a_demo_uses_its_key_and_broker(project, recorder):

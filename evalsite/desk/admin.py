@@ -84,7 +84,14 @@ class CriterionListing(_Listing):
 
 class SystemListing(_Listing):
     model = System
-    fields = ["position", "key", "label", "licence", "recipe"]
+    fields = ["position", "key", "label", "licence", "recipe_as_set"]
+    readonly_fields = ["recipe_as_set"]
+
+    @admin.display(description="recipe")
+    def recipe_as_set(self, system: System) -> str:
+        """Without the keys that say nothing; the system's own page has all."""
+        said = {name: v for name, v in system.recipe.items() if v not in ("", [], None)}
+        return ", ".join(f"{name}: {value}" for name, value in said.items())
 
 
 @admin.register(Study)
@@ -142,6 +149,10 @@ class StudyAdmin(StudyModelAdmin):
             },
         ),
     ]
+
+    def view_on_site(self, obj: Study) -> str:
+        """The page with its counts, and with its results once there are some."""
+        return reverse("results:study", args=[obj.slug])
 
     def has_change_permission(self, request: HttpRequest, obj: Study | None = None) -> bool:
         in_draft = obj is None or obj.state == Study.State.DRAFT

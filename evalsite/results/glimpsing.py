@@ -49,6 +49,6 @@ def _look_text(looks: Looks) -> str:
     if cut.share is None:
         return f"All {counted(cut.n_votes, 'vote')} that count so far."
     return (
-        f"The first {counted(cut.n_votes, 'vote')} that count, of when "
+        f"The first {counted(cut.n_votes, 'vote')} that count: those that were in when "
         f"{points(cut.share)}% of the planned votes had been given."
     )

@@ -73,11 +73,11 @@ def _claims(report: Json, options: Json) -> str:
         report["declared_claims"]
     )
     return (
-        "What holds after adjusting: differences whose p, adjusted by Holm's method over all "
-        f"{counted(n, 'pair')} and criteria of this report{others}, is below {level}%. The chance "
-        f"that any of them is false stays below {level}%. How firm each is (where there are more "
-        f"than {UNDONE}, those with the largest p): the votes, or the raters, that undo it when "
-        "they are taken out in the order that hurts it most."
+        "What holds after adjusting: differences whose p, adjusted by Holm's method over every "
+        f"pair and criterion of this report ({counted(n, 'test')}){others}, is below {level}%. "
+        f"The chance that any of them is false stays below {level}%. How firm each is (where there "
+        f"are more than {UNDONE}, those with the largest p): the votes, or the raters, that undo "
+        "it when they are taken out in the order that hurts it most."
     )
 
 

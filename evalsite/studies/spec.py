@@ -247,7 +247,11 @@ def load_claims(path: Path) -> list[ClaimSpec]:
     data = _read_toml(path)
     if "looks" in data:
         raise SpecError(
-            [f"{path.name}: [looks]: expected none: votes from elsewhere tell no looks"]
+            [
+                f"{path.name}: [looks]: expected none, since a file of votes does not say which "
+                "had come at each look; the [[claims]] alone, in another file, are judged as if "
+                "nobody had looked"
+            ]
         )
     claims = {"claims": data["claims"]} if "claims" in data else {}
     try:

@@ -81,6 +81,14 @@ def test_every_table_has_a_list_and_a_page(tmp_path):
         assert "script-src" not in answer.headers["Content-Security-Policy"]
 
 
+def test_a_study_leads_to_its_own_page_and_says_its_recipes_without_what_is_empty(tmp_path):
+    study = draft(tmp_path)
+    html = signed_in().get(page(study)).content.decode()
+    assert f'href="/studies/{study.slug}/"' in html
+    assert "family: imported" in html
+    assert "unet" not in html
+
+
 def test_entries_show_their_seed(tmp_path):
     study = draft(tmp_path, systems=[painted("a"), painted("b", steps=2)])
     services.prepare(study, at=NOON)

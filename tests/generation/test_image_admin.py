@@ -92,6 +92,28 @@ def test_retrying_takes_the_right_to_change_images(failed):
     assert statuses(failed) == ["FAILED", "FAILED"]
 
 
+def test_paces_are_listed_to_three_digits_and_each_says_what_it_paints(admin_client):
+    queued(1)
+    row = Pace.objects.create(
+        recipe_digest=recipe().digest,
+        device="paper",
+        latency_ms=17.365858002449386,
+        n_paints=5,
+        measured_at=NOON,
+        images_per_s=1234.5678,
+    )
+    unknown = Pace.objects.create(recipe_digest="0" * 64, device="paper")
+    listed = admin_client.get("/admin/generation/pace/").content.decode()
+    assert ">17.4<" in listed
+    assert ">1235<" in listed
+    assert "17.36" not in listed
+    page = admin_client.get(f"/admin/generation/pace/{row.pk}/change/").content.decode()
+    assert "checkpoint: random-sdxl" in page
+    assert "guidance: 0.0" in page
+    page = admin_client.get(f"/admin/generation/pace/{unknown.pk}/change/").content.decode()
+    assert "no image has it any more" in page
+
+
 def test_a_pace_may_be_deleted_so_that_it_is_found_out_anew(admin_client):
     row = Pace.objects.create(recipe_digest="0" * 64, device="paper", batch_size=2)
     address = f"/admin/generation/pace/{row.pk}"

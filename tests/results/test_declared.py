@@ -136,6 +136,7 @@ def test_a_declared_claim_gets_its_verdict_in_every_file(tmp_path: Path, staff: 
     assert float(row["p_holm"]) == found[0]["p_holm"]
     for text in (page_of(staff, study), words((tmp_path / "out" / "report.html").read_text())):
         assert "System 1 is preferred over System 0. Shown." in text
+        assert "p is adjusted over these claims alone." in text
         assert (
             "System 1 is as good as System 0, to within 10 points: preferred in more than 40% of "
             "votes. Shown." in text
@@ -230,7 +231,7 @@ def analyze(votes: Path, out: Path, *options: str) -> str:
         ({"claims": [BETTER | {"criterion": "x"}]}, "[[claims]] number 1, criterion: expected one"),
         ({"claims": [BETTER | {"kind": "best"}]}, "[[claims]] number 1, kind: expected"),
         ({"title": "none"}, "[[claims]]: expected at least one [[claims]], found nothing"),
-        ({"claims": [BETTER], "looks": {"at": "any_time"}}, "[looks]: expected none"),
+        ({"claims": [BETTER], "looks": {"at": "any_time"}}, "[looks]: expected none, since"),
     ],
 )
 def test_claims_that_the_votes_cannot_bear_are_refused(tmp_path: Path, content: Any, problem: str):
@@ -277,7 +278,7 @@ def test_a_look_shows_its_own_votes_at_its_boundary_until_the_next(staff: Client
     study = declaring(looks={"at": [0.5, 0.75]})
     answer(study, 20, mostly(0.9))
     seen = page_of(staff, study)
-    assert "The first 20 votes that count, of when 50% of the planned votes" in seen
+    assert "The first 20 votes that count: those that were in when 50% of the planned votes" in seen
     assert "The next look is at 30 votes." in seen
     # By hand: the first twenty votes, at the boundary of a first look at one half.
     rate = table_of([row_of(vote) for vote in Vote.objects.order_by("pk")])[KEY, (0, 1)]
@@ -318,10 +319,10 @@ def test_a_look_once_taken_stays_taken_whoever_is_excluded(staff: Client):
     answer(study, 20, mostly(0.9))
     services.exclude_rater(rater=study.raters.earliest("pk"), reason="asleep", at=NOON)
     seen = page_of(staff, study)
-    assert "The first 12 votes that count, of when 50%" in seen
+    assert "The first 12 votes that count: those that were in when 50%" in seen
     assert "The next look" not in seen
     answer(study, 4, mostly(0.1))  # others fill the place: these votes are none of that look
-    assert "The first 12 votes that count, of when 50%" in page_of(staff, study)
+    assert "The first 12 votes that count: those that were in when 50%" in page_of(staff, study)
 
 
 def test_looks_at_any_time_follow_the_votes(staff: Client):
@@ -367,6 +368,7 @@ def test_a_study_that_stopped_at_a_look_says_so_and_its_claims_pay(tmp_path: Pat
     assert "it closed with 60% of the planned votes counted" in text
     assert "Declared at 25%, 50% and 75% of the votes; taken at 25% (10 votes), at 50%" in text
     assert "on closing (24 votes)" in text
+    assert "p is adjusted for all looks and over these claims alone." in text
 
 
 def test_a_look_that_nobody_could_take_costs_nothing(tmp_path: Path, staff: Client):

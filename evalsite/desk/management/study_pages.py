@@ -63,7 +63,7 @@ def show_check(
     if size.n_prompts:  # none are known while their file has problems
         console.print(
             f"  {_plural(size.n_prompts, 'prompt')}, {_plural(size.n_pairs, 'pair')} of systems: "
-            f"{size.n_comparisons:,} comparisons, {size.n_votes:,} votes wanted "
+            f"{_plural(size.n_comparisons, 'comparison')}, {_plural(size.n_votes, 'vote')} wanted "
             f"({_plural(size.n_criteria, 'question')})\n",
             highlight=False,
         )

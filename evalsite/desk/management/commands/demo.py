@@ -26,6 +26,7 @@ from rich.table import Table
 from evalsite.desk.management import parts
 from evalsite.results.wording import counted
 from evalsite.studies.models import Study
+from evalsite.studies.spec_claims import claim_text
 
 RATERS = 30  # simulated raters of the finished study that a newcomer finds
 
@@ -202,7 +203,9 @@ class Demo:
         self.finish_study(slug, raters)
         report = self.var / "demo" / "report"
         act_quietly("report", slug, "--out", str(report))
-        show_win_rates(json.loads((report / "report.json").read_text()))
+        found = json.loads((report / "report.json").read_text())
+        show_win_rates(found)
+        show_claims(found)
         say(f"Report: {report / 'report.json'}")
 
     def show_addresses(self) -> None:
@@ -238,6 +241,15 @@ def show_win_rates(report: dict[str, Any]) -> None:
             numbers = (as_percent(pair["win_rate"]), interval(pair["low"], pair["high"]))
             table.add_row(pair["first"], pair["second"], str(pair["n"]), *numbers)
         console.print("", table)
+
+
+def show_claims(report: dict[str, Any]) -> None:
+    """What the study set out to show, each with its verdict."""
+    say("\nDeclared claims")
+    for claim in report["declared_claims"]:
+        verdict = "Shown." if claim["shown"] else "Not shown."
+        say(f"  {claim['criterion']}: {claim_text(claim, {})} {verdict}")
+    say("")
 
 
 def as_percent(rate: float | None) -> str:
