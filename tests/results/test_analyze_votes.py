@@ -218,6 +218,22 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     pair = report["criteria"]["overall"]["pairs"][0]
     assert pair["warnings"][:2] == ["no rater labels", "no prompt labels"]
     assert "do not say who gave them" in said
+    assert report["criteria"]["overall"]["agreement"]["warnings"][0] == "no prompt labels"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "each pair is one comparison here" in page
+
+
+def test_votes_without_a_prompt_are_left_out_of_the_agreement_and_counted(tmp_path):
+    made = rows()
+    for row in made[:25]:
+        row[2] = "none"
+    report, _ = analyze(write(tmp_path / "v.csv", made), tmp_path / "out")
+    rest, _ = analyze(write(tmp_path / "w.csv", made[25:]), tmp_path / "rest")
+    found = report["criteria"]["q"]["agreement"]
+    assert (found["n_unlabelled"], found["warnings"]) == (25, ["some prompts unknown"])
+    assert found["alpha"] == pytest.approx(rest["criteria"]["q"]["agreement"]["alpha"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "25 votes without a prompt left out." in page
 
 
 def test_a_system_that_never_loses_is_not_estimable(tmp_path):
