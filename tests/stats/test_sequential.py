@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy.integrate import simpson
+from scipy.integrate import quad, simpson
+from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 from scipy.stats import t as student
 
@@ -180,6 +181,30 @@ def test_an_interval_at_any_time_by_hand():
     x *= 4
     quantile = math.sqrt((1 + 1 / x) * (math.log(x + 1) - 2 * math.log(0.05)))
     assert later.boundary == pytest.approx(quantile, abs=1e-4)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("tightest_at", [20, 100, 3000])
+def test_the_boundary_at_any_time_is_where_robbins_mixture_reaches_its_level(
+    confidence, tightest_at
+):
+    # With S the sum of n standardised votes, exp(l S - l^2 n / 2) is a fair game for any l, and so
+    # is its mean over l ~ N(0, rho^2), integrated here by scipy. Ville: it ever reaches 1/a with
+    # chance a. rho is that of the formula, whose W is found by another root search.
+    alpha, n = 1 - confidence, 100
+    x = brentq(lambda x: math.log1p(x) - x - 2 * math.log(alpha), 1e-9, 100)
+    rho = math.sqrt(x / tightest_at)
+    result = clustered_interval([1] * 60 + [0] * 40, None, None)
+    bound = anytime_interval(result, tightest_at=tightest_at, confidence=confidence).boundary
+    total = bound * math.sqrt(n)
+    centre = total / (n + rho**-2)  # of the integrand, which is as wide as 1 / sqrt(n + 1/rho^2)
+    reach = 12 / math.sqrt(n + rho**-2)
+    mixture, _ = quad(
+        lambda a: math.exp(a * total - a * a * n / 2) * norm.pdf(a, scale=rho),
+        centre - reach,
+        centre + reach,
+    )
+    assert mixture == pytest.approx(1 / alpha, rel=1e-6)
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
