@@ -237,7 +237,14 @@ def write_documents(documents: Mapping[str, bytes], out: Path) -> None:
     """Put these files into the folder `out`, whole or not at all. Raises NotAReport."""
     out = out.resolve()
     _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _put(documents, out)
+    except OSError as error:
+        raise NotAReport(f"{out}: cannot be written: {error.strerror or error}") from error
+
+
+def _put(documents: Mapping[str, bytes], out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workplace:
         fresh = Path(workplace) / "fresh"
         fresh.mkdir()

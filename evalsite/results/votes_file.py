@@ -42,6 +42,7 @@ WINNERS = {
         ("tie", "tie (bothbad)", "tie (both bad)", "bothbad", "both_bad", "both", "draw"), 0.5
     ),
 }
+AMBIGUOUS = -1.0  # what such a word says where it is also the name of the other system
 LEFTS = {
     **dict.fromkeys(("a", "model_a", "system_a"), True),
     **dict.fromkeys(("b", "model_b", "system_b"), False),
@@ -127,7 +128,7 @@ def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) 
         outcomes=outcomes,
         raters=_labels(columns.get("rater_id")),
         prompts=_labels(columns.get("prompt_id")),
-        a_on_left=np.ones(first.size, dtype=bool) if a_is_left else _as_sides(sides),
+        a_on_left=_as_sides(sides, first.size, lines, a_is_left=a_is_left),
         categories=_labels(columns.get("category")),
         challenges=_labels(columns.get("challenge")),
         rater_groups=_labels(columns.get("rater_group")),
@@ -192,18 +193,34 @@ def _meaning(
 ) -> Floats:
     """What each row's word says of system_a, 1 or 0 or between; NaN where it says nothing.
 
-    A word is one of `words`, in any case, or the name of one of the row's two systems.
+    A word is one of `words`, in any case, or the name of one of the row's two systems; AMBIGUOUS
+    where it is both and they say different things.
     """
-    values = np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
-    rows = np.flatnonzero(np.isnan(values))
+    said = [words.get(name.lower(), np.nan) for name in column.names]
+    values = np.array(said, dtype=np.float64)[column.codes]
     place = {name: i for i, name in enumerate(systems) if name}
+    is_name = np.array([name in place or name.lower() not in words for name in column.names])
+    rows = np.flatnonzero(is_name[column.codes])
     named = np.array([place.get(name, -1) for name in column.names])[column.codes[rows]]
-    values[rows[named == first[rows]]] = 1.0
-    values[rows[named == second[rows]]] = 0.0
+    for system, value in ((first, 1.0), (second, 0.0)):
+        own = rows[named == system[rows]]
+        values[own] = np.where(np.isnan(values[own]) | (values[own] == value), value, AMBIGUOUS)
     return values
 
 
-def _as_sides(sides: Floats | None) -> NDArray[np.bool_] | None:
+def _as_sides(
+    sides: Floats | None, n_votes: int, lines: Lines, *, a_is_left: bool
+) -> NDArray[np.bool_] | None:
+    if a_is_left and sides is not None:
+        against = np.flatnonzero(sides != 1)
+        if against.size:
+            (place,) = lines.name([int(against[0])])
+            raise VotesFileError(
+                [f"{place}: left: expected a on every row, as --a-is-left says, found b"],
+                against.size - 1,
+            )
+    if a_is_left:
+        return np.ones(n_votes, dtype=bool)
     return None if sides is None else sides == 1
 
 
@@ -234,8 +251,10 @@ def _refuse_bad_rows(
     empty = np.array([not name for name in columns["system_a"].names])[columns["system_a"].codes]
     look(same & ~empty, "system_b", "another system than system_a")
     look(np.isnan(outcomes), "winner", "a, b or tie")
+    look(outcomes == AMBIGUOUS, "winner", "a word that cannot also mean another system")
     if sides is not None:
         look(np.isnan(sides), "left", "a or b")
+        look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
     if bad:
         shown = sorted(bad)[:SHOWN_PROBLEMS]
         places = lines.name([row for row, _ in shown])

@@ -38,6 +38,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, votes: Path, out: Path, **asked: Any) -> None:
+        if asked["seed"] < 0:
+            raise CommandError(f"--seed: expected a whole number from 0, found {asked['seed']}")
         try:
             options = Options(asked["confidence"], asked["fixed_prompts"], asked["ties"])
             report = imported.analyze(
