@@ -107,6 +107,12 @@ def test_a_word_that_is_also_the_other_systems_name_is_refused(tmp_path):
     ]
 
 
+def test_in_a_studys_own_file_a_word_is_never_a_name(tmp_path):
+    text = "system_a,system_b,winner,left,n_given,response_ms\nb,a,a,a,1,900\n"
+    assert names_of(read(tmp_path, "v.csv", text, are_own=True)) == [("b", "a", 1.0)]
+    assert "cannot also mean another system" in refused(tmp_path, "v.csv", text)[0]
+
+
 def test_sides_that_the_file_and_the_reader_tell_differently_are_refused(tmp_path):
     text = "system_a,system_b,winner,left\nX,Y,a,a\nX,Y,a,b\nX,Y,b,b\n"
     with pytest.raises(VotesFileError, match="line 3: left: expected a on every row") as caught:
