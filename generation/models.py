@@ -109,7 +109,8 @@ class Pace(models.Model):
     """How fast one recipe is painted on one kind of device, with one set of options: found out by
     a worker, and remembered for the next. A row that is deleted is found out anew.
 
-    `latency_ms` is the median of `n_paints` single images, warm, from prompt to pixels.
+    `latency_ms` is the median of `n_paints` single images, warm, from prompt to pixels. `n_timings`
+    counts how often a worker began to time them: before it did, so that one that died is counted.
     `batch_size` is how many images at once serve best, of the sizes that were tried; `is_settled`
     says that no larger one is to be tried.
     """
@@ -118,6 +119,7 @@ class Pace(models.Model):
     device = models.CharField(max_length=200)
     options = models.CharField(max_length=200, blank=True)  # a comma between two
 
+    n_timings = models.PositiveSmallIntegerField(default=0)
     latency_ms = models.FloatField(null=True, blank=True)
     n_paints = models.PositiveSmallIntegerField(default=0)
     versions = models.JSONField(default=dict, blank=True)  # of the libraries that were timed

@@ -14,6 +14,8 @@ from math import inf
 from statistics import median
 from typing import Any
 
+from django.db.models import F
+
 from generation import machine
 from generation.models import Pace
 from generation.pipelines import DeviceLostError, Painter
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PAINTS = 5  # single images to time, after one that is not
 PATIENCE_S = 5.0  # once these are over, no further one is begun
+TIMINGS = 2  # of a recipe: what came to nothing so often is not begun again
 WORTH = 0.95  # twice as many at once must take at most this much of the time an image
 LONGEST_S = 30.0  # a batch that takes longer is not made larger: leases and stops wait for it
 LIBRARIES = ("torch", "diffusers", "transformers")
@@ -105,15 +108,18 @@ class Memory:
                 batch.recall(row)
 
     def time(self, painter: Painter, *, at: datetime) -> None:
-        """Time single images, unless anybody did. Raises DeviceLostError alone.
+        """Time single images, unless anybody did or it came to nothing twice. Raises
+        DeviceLostError alone.
 
         To be called while no image is claimed: it takes two images' time or more, and a process
-        that dies of it must leave no attempt behind.
+        that dies of it must cost no image an attempt.
         """
         if self.is_timed:
             return
         self.is_timed = True
         with _mere_attempt("time single images"):
+            if not self._begin():
+                return
             seconds = _time_single_images(painter)
             self.alone_s = median(seconds)
             latency_ms = 1000 * self.alone_s
@@ -133,6 +139,12 @@ class Memory:
             with _mere_attempt("remember how many images at once serve best"):
                 self._store(**batch.found())
                 logger.info("From now on %d at once", batch.size)
+
+    def _begin(self) -> bool:
+        """Count a timing that is about to begin, unless there were enough."""
+        Pace.objects.get_or_create(**self._key())
+        untimed = Pace.objects.filter(**self._key(), latency_ms=None, n_timings__lt=TIMINGS)
+        return bool(untimed.update(n_timings=F("n_timings") + 1))
 
     def _key(self) -> dict[str, Any]:
         return {
@@ -156,9 +168,14 @@ def _time_single_images(painter: Painter) -> list[float]:
     return seconds
 
 
+def prompt(number: int) -> str:
+    """What the n-th image shows that is painted for its time alone."""
+    return f"a red circle to the left of a blue star, number {number}"
+
+
 def _seconds_of_one(painter: Painter, number: int) -> float:
     started = time.perf_counter()
-    painter.paint([f"a red circle to the left of a blue star, number {number}"], [number])
+    painter.paint([prompt(number)], [number])
     return time.perf_counter() - started  # the pixels are in the machine's own memory by now
 
 

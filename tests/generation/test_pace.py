@@ -109,7 +109,7 @@ def test_what_fails_while_timing_fails_no_image_and_costs_no_attempt(error):
     painter = work(ids, on_timing(error))
     assert statuses(ids) == ["READY"] * 2
     assert attempts(ids) == [1, 1]
-    assert not Pace.objects.exists()
+    assert Pace.objects.get().latency_ms is None
     assert len(painter.batches) == 2  # it is not tried again and again
 
 
@@ -131,6 +131,28 @@ def test_after_a_device_is_lost_while_timing_images_are_painted_first():
     fragile = work(ids, on_timing(DeviceLostError("gone")), died_before=True)
     assert statuses(ids) == ["READY"] * 2
     assert fragile.batches == [["prompt 0", "prompt 1"]]
+
+
+def test_a_recipe_whose_timing_kills_is_timed_no_third_time():
+    """By processes that come later, each with a message of its own; until the row is deleted."""
+    deadly = DeviceLostError("gone")  # a process that is killed leaves the same behind
+    for n in (1, 2):
+        with pytest.raises(DeviceLostError):
+            work(queued(n), on_timing(deadly))
+    assert Pace.objects.get().n_timings == 2
+    ids = queued(3)
+    assert work(ids, on_timing(deadly)).batches == [["prompt 0", "prompt 1", "prompt 2"]]
+    assert (statuses(ids), attempts(ids)) == (["READY"] * 3, [1] * 3)
+    Pace.objects.all().delete()
+    work(queued(4)[3:])
+    assert Pace.objects.get().latency_ms > 0
+
+
+def test_that_timing_begins_is_known_before_it_does():
+    seen = []
+    rows = Pace.objects.values_list("n_timings", "latency_ms")
+    work(queued(1), Sketcher(on_prompt=lambda _: seen.append(rows.get())))
+    assert set(seen[:-1]) == {(1, None)}
 
 
 def test_a_worker_asked_to_stop_times_nothing():
