@@ -1,7 +1,8 @@
 """How soon a recipe's image comes on this device, and how many at once serve best.
 
-Found out by the workers themselves, once for each recipe, kind of device and options, and kept in
-the `Pace` rows. None of it is needed to paint: whatever goes wrong here costs a line in the log.
+Found out by the workers themselves, once for each recipe, kind of device, options and versions of
+the libraries, and kept in the `Pace` rows. None of it is needed to paint: whatever goes wrong here
+costs a line in the log.
 """
 
 import logging
@@ -126,7 +127,6 @@ class Memory:
             self._store(
                 latency_ms=latency_ms,
                 n_paints=len(seconds),
-                versions={name: self.facts[name] for name in LIBRARIES if name in self.facts},
                 measured_at=at,
             )
             logger.info("One image takes %.1f ms, median of %d", latency_ms, len(seconds))
@@ -151,6 +151,7 @@ class Memory:
             "recipe_digest": self.recipe_digest,
             "device": machine.device_name(str(self.facts["device"])),
             "options": ",".join(self.facts.get("options", ())),
+            "versions": {name: self.facts[name] for name in LIBRARIES if name in self.facts},
         }
 
     def _store(self, **found: Any) -> None:

@@ -85,6 +85,20 @@ def test_a_recipe_is_timed_once_on_a_device_and_anew_on_another():
     assert Pace.objects.get(pk=first.pk).latency_ms == first.latency_ms
 
 
+def test_what_other_versions_of_the_libraries_took_is_no_news_of_these():
+    def painted(torch: str, ids: list[int]) -> list[int]:
+        painter = Sketcher(batch_size=8, largest=4 if torch == "2.11" else 99)
+        painter.facts = {"device": "paper", "torch": torch, "diffusers": "0.42"}
+        return [len(batch) for batch in work(ids, painter).batches]
+
+    alone = [1] * 6
+    assert painted("2.11", queued(8)) == [*alone, 8, 4, 4]
+    assert painted("2.13", more(8)) == [*alone, 8]
+    assert painted("2.11", more(16)[8:]) == [4, 4]  # it is known still
+    versions = Pace.objects.order_by("pk").values_list("versions", flat=True)
+    assert list(versions) == [{"torch": one, "diffusers": "0.42"} for one in ("2.11", "2.13")]
+
+
 def test_a_slow_recipe_is_timed_by_one_image(monkeypatch):
     monkeypatch.setattr(pace, "PATIENCE_S", 0)
     painter = work(queued(1))
