@@ -27,7 +27,7 @@ PAINTS = 5  # single images to time, after one that is not
 PATIENCE_S = 5.0  # once these are over, no further one is begun
 TIMINGS = 2  # of a recipe: what came to nothing so often is not begun again
 WORTH = 0.95  # twice as many at once must take at most this much of the time an image
-LONGEST_S = 30.0  # a batch that takes longer is not made larger: leases and stops wait for it
+LONGEST_S = 30.0  # a batch that takes longer is made no larger: leases and stops wait for it
 LIBRARIES = ("torch", "diffusers", "transformers")
 
 
@@ -79,6 +79,13 @@ class BatchSize:
         if row.images_per_s and size == row.batch_size:
             self.best, self.seconds = size, 1 / row.images_per_s
 
+    def begin_small(self, alone_s: float) -> None:
+        """Where no batch was timed, begin with no more than are painted in LONGEST_S one by one."""
+        if self.best or self.is_settled:
+            return
+        while self.size > 1 and self.size * alone_s > LONGEST_S:
+            self.size //= 2
+
     def found(self) -> dict[str, Any]:
         """What is known, as the row has it."""
         rate = 1 / self.seconds if 0 < self.seconds < inf else None
@@ -107,8 +114,9 @@ class Memory:
                 self.is_timed = row.latency_ms is not None
                 self.alone_s = (row.latency_ms or 0) / 1000
                 batch.recall(row)
+                batch.begin_small(self.alone_s)
 
-    def time(self, painter: Painter, *, at: datetime) -> None:
+    def time(self, painter: Painter, batch: BatchSize, *, at: datetime) -> None:
         """Time single images, unless anybody did or it came to nothing twice. Raises
         DeviceLostError alone.
 
@@ -123,6 +131,7 @@ class Memory:
                 return
             seconds = _time_single_images(painter)
             self.alone_s = median(seconds)
+            batch.begin_small(self.alone_s)
             latency_ms = 1000 * self.alone_s
             self._store(
                 latency_ms=latency_ms,

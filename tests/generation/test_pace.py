@@ -254,6 +254,41 @@ def test_a_larger_batch_is_tried_found_faster_and_remembered_by_the_next_worker(
     assert (row.batch_size, row.is_settled) == (16, True)
 
 
+def test_images_that_take_long_alone_are_not_painted_many_at_once(monkeypatch):
+    monkeypatch.setattr(pace, "LONGEST_S", 0.25)  # of images that take a twentieth of a second
+    slow = {"batch_size": 8, "largest_batch": 8}
+    assert sizes(work(queued(4), Linear(**slow))) == [4]
+    assert sizes(work(more(8), Linear(**slow))) == [4, 4]  # nor by a worker that finds it known
+
+
+class Linear(Sketcher):
+    """Every image takes its time, so many at once are as fast as one."""
+
+    def paint(self, prompts: Any, seeds: Any) -> list[Painting]:
+        time.sleep(0.05 * len(prompts))
+        return super().paint(prompts, seeds)
+
+
+@pytest.mark.parametrize(
+    ("alone_s", "size"), [(0, 8), (3.7, 8), (3.8, 4), (8, 2), (16, 1), (600, 1)]
+)
+def test_the_first_batch_takes_half_a_minute_at_most_or_is_one_image(alone_s, size):
+    batch = BatchSize(8, 8)
+    batch.begin_small(alone_s)
+    assert batch.size == size
+    for _ in range(2):
+        batch.painted(size, size * alone_s * 0.9)
+    assert batch.size == (2 * size if 3.8 <= alone_s <= 16 else size)  # it may grow all the same
+
+
+def test_a_batch_that_was_timed_is_not_made_smaller():
+    batch = BatchSize(8, 16)
+    for _ in range(2):
+        batch.painted(8, 1)
+    batch.begin_small(100)
+    assert batch.size == 16
+
+
 def more(n: int) -> list[int]:
     new = [services.Want(recipe(), f"prompt {i}", i) for i in range(SECOND_LOT, SECOND_LOT + n)]
     return list(services.request_images(new, at=NOON).values())
@@ -276,7 +311,7 @@ def test_the_first_lease_is_made_for_images_as_slow_as_the_one_that_was_timed(se
     rows = Image.objects.filter(pk__in=ids)
     work(ids, Sketcher(on_prompt=lambda _: ends.extend(rows.values_list("lease_expires_at"))))
     lease_s = (ends[0][0] - NOON).total_seconds()
-    assert lease_s == max(15 * 60, 12 * 4 * seconds_alone)
+    assert lease_s == max(15 * 60, 12 * seconds_alone)
 
 
 def test_a_lease_is_made_for_the_larger_batch():
