@@ -83,6 +83,19 @@ def test_a_recipe_timed_for_one_study_is_timed_for_all_and_for_those_closed_befo
     assert [row["system"] for row in read(before).data["study"]["latencies"]] == ["system-0"]
 
 
+def test_of_a_device_s_latencies_the_last_is_told():
+    """Another version of the libraries is timed anew."""
+    study = closed()
+    time_systems(study, 90, at=NOON + HOUR, versions={"torch": "2.13"})
+    time_systems(study, 100, versions={"torch": "2.11"})
+    time_systems(study, 80, device="parchment")
+    rows = read(study).data["study"]["latencies"]
+    assert [(row["device"], row["latency_ms"]) for row in rows] == [
+        ("paper", 90),
+        ("parchment", 80),
+    ]
+
+
 def test_only_a_timed_pace_is_told():
     study = closed()
     time_systems(study, None, n_paints=0, at=None, batch_size=8)
