@@ -96,15 +96,19 @@ def load_design(study: Study) -> StudyDesign:
 
 def load_paces(design: StudyDesign) -> tuple[tuple[System, Pace], ...]:
     """The timed paces of each system, in study order: one on each kind of device, with each set of
-    options, that a worker has timed its recipe on, for this study or another. One query."""
+    options, that a worker has timed its recipe on, for this study or another. Where it was timed
+    by several versions of the libraries, the last of these. One query."""
     digests = {system.pk: Recipe.model_validate(system.recipe).digest for system in design.systems}
     timed = Pace.objects.filter(recipe_digest__in=digests.values(), latency_ms__isnull=False)
-    rows = list(timed.order_by("device", "options"))
+    last = {
+        (pace.device, pace.options, pace.recipe_digest): pace
+        for pace in timed.order_by("measured_at", "pk")
+    }
     return tuple(
-        (system, pace)
+        (system, last[key])
         for system in design.systems
-        for pace in rows
-        if pace.recipe_digest == digests[system.pk]
+        for key in sorted(last)
+        if key[-1] == digests[system.pk]
     )
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pictures
-from PIL import ImageCms
+from PIL import ImageCms, PngImagePlugin
 
 from generation import encoding, manifest, services
 from generation.encoding import PictureError, encode, open_picture
+from generation.importing import ImportRefusedError, import_images
 from generation.manifest import ManifestError, read_manifest
 from generation.models import Image, ImageEvent
 from generation.spec import Recipe, image_digest
@@ -154,6 +155,45 @@ def test_a_bomb_is_refused(folder):
     )
 
 
+def text_bomb() -> bytes:
+    """A picture of a few pixels with 80 MB of notes in 80 kB."""
+    notes, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    notes.add_text("a", "b" * 80_000_000, zip=True)
+    picture().save(file, "PNG", pnginfo=notes)
+    return file.getvalue()
+
+
+def tall_as_a_text() -> bytes:
+    """A picture that must be turned, with a note that says in a text how high it is."""
+    exif, file = Pictures.Exif(), io.BytesIO()
+    exif[0x0112], exif[0x0131] = 6, "a program"
+    picture().save(file, "PNG", exif=exif)
+    program, height = b"\x01\x31\x00\x02", b"\x01\x01\x00\x02"  # a tag, and its type
+    start = file.getvalue().index(b"eXIf") - 4
+    length = int.from_bytes(file.getvalue()[start : start + 4])
+    chunk = file.getvalue()[start + 4 : start + 8 + length]
+    assert program in chunk
+    broken = chunk.replace(program, height)
+    crc = struct.pack(">I", zlib.crc32(broken))
+    after = file.getvalue()[start + 12 + length :]
+    return file.getvalue()[: start + 4] + broken + crc + after
+
+
+def short_header() -> bytes:
+    file = io.BytesIO()
+    picture().save(file, "PNG")
+    header = b"IHDR" + file.getvalue()[16:20]
+    crc = struct.pack(">I", zlib.crc32(header))
+    return file.getvalue()[:8] + b"\0\0\0\x04" + header + crc + file.getvalue()[33:]
+
+
+@pytest.mark.parametrize("make", [text_bomb, tall_as_a_text, short_header])
+def test_whatever_a_decoder_raises_is_a_problem_of_that_file(folder, make):
+    (folder / "odd.png").write_bytes(make())
+    (found,) = problems(folder, [row(0, file_name="odd.png"), row(1)])
+    assert found.startswith("metadata.jsonl line 1: file_name: odd.png: not an image that can")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -271,7 +311,7 @@ def test_a_colour_profile_is_applied(tmp_path):
 def test_imported_images_are_ready_with_where_they_came_from(folder):
     rows = [row(0, seed=7, source="https://example.org", licence="CC0-1.0"), row(1)]
     read = read_manifest(write(folder, rows))
-    ids = services.import_images(imported(read), read.of_system("one"), at=NOON)
+    ids = import_images(imported(read), read.of_system("one"), at=NOON)
     assert list(ids) == [image_digest(imported(read), "a cat", seed) for seed in (7, 1)]
     stored = Image.objects.get(pk=ids[image_digest(imported(read), "a cat", 7)])
     assert (stored.status, stored.width, stored.height) == ("READY", 8, 8)
@@ -291,9 +331,9 @@ def test_imported_images_are_ready_with_where_they_came_from(folder):
 @pytest.mark.django_db
 def test_importing_twice_stores_once(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
-    first = services.import_images(imported(read), read.images, at=NOON)
+    first = import_images(imported(read), read.images, at=NOON)
     before = stored_files()
-    assert services.import_images(imported(read), read.images, at=NOON) == first
+    assert import_images(imported(read), read.images, at=NOON) == first
     assert Image.objects.count() == 2
     assert stored_files() == before
 
@@ -301,14 +341,14 @@ def test_importing_twice_stores_once(folder):
 @pytest.mark.django_db
 def test_importing_again_mends_a_damaged_file_and_nothing_else(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
-    ids = services.import_images(imported(read), read.images, at=NOON)
+    ids = import_images(imported(read), read.images, at=NOON)
     hurt, other = Image.objects.order_by("pk")
     whole = hurt.file.read()
     Path(hurt.file.path).write_bytes(whole[:-9])
     with pytest.raises(services.DamagedFileError):
         services.read_stored(hurt, at=NOON)
     assert services.retry_failed(Image.objects.all(), at=NOON) == 0  # nobody can paint it
-    assert services.import_images(imported(read), read.images, at=NOON) == ids
+    assert import_images(imported(read), read.images, at=NOON) == ids
     mended, same = Image.objects.order_by("pk")
     assert (mended.status, mended.error) == ("READY", "")
     assert services.read_stored(mended, at=NOON) == whole
@@ -321,12 +361,12 @@ def test_importing_again_mends_a_damaged_file_and_nothing_else(folder):
 @pytest.mark.django_db
 def test_a_file_imported_again_with_other_content_is_another_image_and_leaves_an_event(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
-    services.import_images(imported(read), read.images, at=NOON)
+    import_images(imported(read), read.images, at=NOON)
     old = Image.objects.get(provenance__file_name="1.png")
     picture(9).save(folder / "1.png")
     read = read_manifest(folder)
-    ids = services.import_images(imported(read), read.images, at=NOON)
-    services.import_images(imported(read), read.images, at=NOON)  # nothing is new: no event
+    ids = import_images(imported(read), read.images, at=NOON)
+    import_images(imported(read), read.images, at=NOON)  # nothing is new: no event
     event = ImageEvent.objects.get()
     assert event.kind == "REIMPORTED"
     assert event.image_id == ids[image_digest(imported(read), "a cat", 1)] != old.pk
@@ -338,8 +378,8 @@ def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(fol
     read = read_manifest(write(folder, [row(0), row(1)]))
     picture(9).save(folder / "1.png")
     before = stored_files()
-    with pytest.raises(services.ImportRefusedError, match=r"line 2, 1.png: the file was changed"):
-        services.import_images(imported(read), read.images, at=NOON)
+    with pytest.raises(ImportRefusedError, match=r"line 2, 1.png: the file was changed"):
+        import_images(imported(read), read.images, at=NOON)
     assert not Image.objects.exists()
     assert stored_files() == before
 
@@ -348,4 +388,4 @@ def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(fol
 def test_a_painted_recipe_takes_no_files(folder):
     read = read_manifest(write(folder, [row(0)]))
     with pytest.raises(ValueError, match="only an imported recipe"):
-        services.import_images(recipe(), read.images, at=NOON)
+        import_images(recipe(), read.images, at=NOON)
