@@ -66,6 +66,7 @@ class Report:
     names: Names  # key of a system -> what people read
     study: Study | None  # None for imported votes
     votes_csv: bytes = b""  # imported votes lie where they came from
+    notes: tuple[str, ...] = ()  # what to keep in mind of files that were read together
 
     @property
     def simulated(self) -> bool:
@@ -178,6 +179,7 @@ def page_context(report: Report) -> Json:
         "declared": declared.claim_lines(
             report.summary.verdicts, report.summary.design.systems, names
         ),
+        "notes": report.notes,
         "is_usual_reading": report.summary.options == DEFAULTS,
         "early_note": declared.early_note(report.summary.looks),
         "add_elo": elo_table.add_elo(report.data, names),
@@ -237,7 +239,14 @@ def write_documents(documents: Mapping[str, bytes], out: Path) -> None:
     """Put these files into the folder `out`, whole or not at all. Raises NotAReport."""
     out = out.resolve()
     _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _put(documents, out)
+    except OSError as error:
+        raise NotAReport(f"{out}: cannot be written: {error.strerror or error}") from error
+
+
+def _put(documents: Mapping[str, bytes], out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workplace:
         fresh = Path(workplace) / "fresh"
         fresh.mkdir()

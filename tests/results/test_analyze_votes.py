@@ -255,12 +255,19 @@ def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
     [
         (["--confidence", "1.5"], "confidence must lie between 0 and 1"),
         (["--criterion", "beauty"], "no votes on criterion beauty; found q"),
+        (["--seed", "-1"], "--seed: expected a whole number from 0, found -1"),
     ],
 )
 def test_impossible_options_are_refused(tmp_path, options, reason):
     votes = write(tmp_path / "v.csv", rows(20))
     with pytest.raises(CommandError, match=reason):
         call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"), *options)
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    votes = write(tmp_path / "v.csv", rows(20))
+    with pytest.raises(CommandError, match=r"v\.csv/out: cannot be written: .*(exists|directory)"):
+        call_command("analyze_votes", str(votes), "--out", str(votes / "out"))
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
