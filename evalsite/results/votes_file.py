@@ -32,6 +32,7 @@ COLUMNS = {
     "challenge": ("challenge",),
     "rater_group": ("rater_group", "group"),
     "voted_at": ("voted_at", "time", "timestamp", "tstamp"),
+    "simulated": ("simulated",),
 }
 # Columns of whole numbers in a study's own votes.csv, with the least that each may hold. They are
 # read where that study's report says what they count.
@@ -45,6 +46,10 @@ WINNERS = {
     **dict.fromkeys(
         ("tie", "tie (bothbad)", "tie (both bad)", "bothbad", "both_bad", "both", "draw"), 0.5
     ),
+}
+TRUTHS = {
+    **dict.fromkeys(("true", "yes", "1"), 1.0),
+    **dict.fromkeys(("false", "no", "0", *NO_LABELS), 0.0),
 }
 LEFTS = {
     **dict.fromkeys(("a", "model_a", "system_a"), True),
@@ -68,6 +73,7 @@ class VoteTable:
     categories: Column | None
     challenges: Column | None
     rater_groups: Column | None
+    simulated: NDArray[np.bool_] | None  # whether a program gave the vote
     counts: Mapping[str, NDArray[np.int64]]  # OWN_COLUMNS by name, of a study's own votes
     unused: tuple[str, ...]  # columns of the file that say nothing here
 
@@ -128,11 +134,13 @@ def number_votes(
     del frame  # the text takes much more room than its numbers
     first, second, systems = _merge(columns["system_a"], columns["system_b"])
     outcomes = _meaning(columns["winner"], WINNERS, first, second, systems)
-    sides = None
+    sides = simulated = None
     if "left" in columns:
         sides = _meaning(columns["left"], LEFTS, first, second, systems)
+    if "simulated" in columns:
+        simulated = _values(columns["simulated"], TRUTHS)
     counts = {name: _counts(columns[name]) for name in OWN_COLUMNS if name in columns}
-    _refuse_bad_rows(columns, first == second, outcomes, sides, counts, lines)
+    _refuse_bad_rows(columns, first == second, outcomes, sides, simulated, counts, lines)
     criterion = columns.get("criterion")
     return VoteTable(
         criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
@@ -143,10 +151,11 @@ def number_votes(
         outcomes=outcomes,
         raters=_labels(columns.get("rater_id")),
         prompts=_labels(columns.get("prompt_id")),
-        a_on_left=np.ones(first.size, dtype=bool) if a_is_left else _as_sides(sides),
+        a_on_left=np.ones(first.size, dtype=bool) if a_is_left else _as_truths(sides),
         categories=_labels(columns.get("category")),
         challenges=_labels(columns.get("challenge")),
         rater_groups=_labels(columns.get("rater_group")),
+        simulated=_as_truths(simulated),
         counts=counts,
         unused=unused,
     )
@@ -220,7 +229,7 @@ def _meaning(
 
     A word is one of `words`, in any case, or the name of one of the row's two systems.
     """
-    values = np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+    values = _values(column, words)
     rows = np.flatnonzero(np.isnan(values))
     place = {name: i for i, name in enumerate(systems) if name}
     named = np.array([place.get(name, -1) for name in column.names])[column.codes[rows]]
@@ -229,8 +238,13 @@ def _meaning(
     return values
 
 
-def _as_sides(sides: Floats | None) -> NDArray[np.bool_] | None:
-    return None if sides is None else sides == 1
+def _values(column: Column, words: Mapping[str, float]) -> Floats:
+    """What each row's word says, in any case; NaN where it is none of these."""
+    return np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+
+
+def _as_truths(values: Floats | None) -> NDArray[np.bool_] | None:
+    return None if values is None else values == 1
 
 
 def _refuse_bad_rows(
@@ -238,6 +252,7 @@ def _refuse_bad_rows(
     same: NDArray[np.bool_],
     outcomes: Floats,
     sides: Floats | None,
+    simulated: Floats | None,
     counts: Mapping[str, NDArray[np.int64]],
     lines: Lines,
 ) -> None:
@@ -263,6 +278,8 @@ def _refuse_bad_rows(
     look(np.isnan(outcomes), "winner", "a, b or tie")
     if sides is not None:
         look(np.isnan(sides), "left", "a or b")
+    if simulated is not None:
+        look(np.isnan(simulated), "simulated", "true or false")
     for name, values in counts.items():
         look(values < OWN_COLUMNS[name], name, f"a whole number of at least {OWN_COLUMNS[name]}")
     if bad:
