@@ -201,6 +201,7 @@ def page_context(report: Report) -> Json:
         ),
         "notes": report.notes,
         "is_usual_reading": report.summary.options == DEFAULTS,
+        "looks_note": declared.looks_note(report.summary.looks),
         "early_note": declared.early_note(report.summary.looks),
         "add_elo": elo_table.add_elo(report.data, names),
         "has_ties": any(criterion.n_ties for criterion in report.summary.criteria),
