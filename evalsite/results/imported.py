@@ -69,9 +69,11 @@ def analyze(
     votes = votes_of(table)
     looks = looks_in(table, own.looks) if own and own.looks else None
     summary = judged(summarise(design, votes, options, seed=seed), votes, looks)
+    n_simulated = 0 if table.simulated is None else int(table.simulated.sum())
     provenance = {
         "versions": documents.versions(),
         "input_sha256": sha256,
+        "n_simulated": n_simulated,
         "written_at": tables.timestamp(at),
     }
     return Report(
@@ -81,6 +83,7 @@ def analyze(
         asked={part.key: Asked("", part.n_ties > 0) for part in summary.criteria},
         names={system: system for system in table.systems},
         study=None,
+        n_simulated=n_simulated,
         notes=_notes(own, sha256),
     )
 

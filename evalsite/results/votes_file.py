@@ -32,6 +32,7 @@ COLUMNS = {
     "challenge": ("challenge",),
     "rater_group": ("rater_group", "group"),
     "voted_at": ("voted_at", "time", "timestamp", "tstamp"),
+    "simulated": ("simulated",),
 }
 # Columns of whole numbers in a study's own votes.csv, with the least that each may hold. They are
 # read where that study's report says what they count.
@@ -47,6 +48,10 @@ WINNERS = {
     ),
 }
 AMBIGUOUS = -1.0  # what such a word says where it is also the name of the other system
+TRUTHS = {
+    **dict.fromkeys(("true", "yes", "1"), 1.0),
+    **dict.fromkeys(("false", "no", "0", *NO_LABELS), 0.0),
+}
 LEFTS = {
     **dict.fromkeys(("a", "model_a", "system_a"), True),
     **dict.fromkeys(("b", "model_b", "system_b"), False),
@@ -69,6 +74,7 @@ class VoteTable:
     categories: Column | None
     challenges: Column | None
     rater_groups: Column | None
+    simulated: NDArray[np.bool_] | None  # whether a program gave the vote
     counts: Mapping[str, NDArray[np.int64]]  # OWN_COLUMNS by name, of a study's own votes
     unused: tuple[str, ...]  # columns of the file that say nothing here
 
@@ -130,11 +136,13 @@ def number_votes(
     first, second, systems = _merge(columns["system_a"], columns["system_b"])
     names = () if are_own else systems  # a study's own file never names a winner
     outcomes = _meaning(columns["winner"], WINNERS, first, second, names)
-    sides = None
+    sides = simulated = None
     if "left" in columns:
         sides = _meaning(columns["left"], LEFTS, first, second, names)
+    if "simulated" in columns:
+        simulated = _values(columns["simulated"], TRUTHS)
     counts = {name: _counts(columns[name]) for name in OWN_COLUMNS if name in columns}
-    _refuse_bad_rows(columns, first == second, outcomes, sides, counts, lines)
+    _refuse_bad_rows(columns, first == second, outcomes, sides, simulated, counts, lines)
     criterion = columns.get("criterion")
     return VoteTable(
         criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
@@ -149,6 +157,7 @@ def number_votes(
         categories=_labels(columns.get("category")),
         challenges=_labels(columns.get("challenge")),
         rater_groups=_labels(columns.get("rater_group")),
+        simulated=_as_truths(simulated),
         counts=counts,
         unused=unused,
     )
@@ -223,8 +232,7 @@ def _meaning(
     A word is one of `words`, in any case, or the name of one of the row's two systems; AMBIGUOUS
     where it is both and they say different things.
     """
-    said = [words.get(name.lower(), np.nan) for name in column.names]
-    values = np.array(said, dtype=np.float64)[column.codes]
+    values = _values(column, words)
     place = {name: i for i, name in enumerate(systems) if name}
     is_name = np.array([name in place or name.lower() not in words for name in column.names])
     rows = np.flatnonzero(is_name[column.codes])
@@ -248,7 +256,16 @@ def _as_sides(
             )
     if a_is_left:
         return np.ones(n_votes, dtype=bool)
-    return None if sides is None else sides == 1
+    return _as_truths(sides)
+
+
+def _values(column: Column, words: Mapping[str, float]) -> Floats:
+    """What each row's word says, in any case; NaN where it is none of these."""
+    return np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+
+
+def _as_truths(values: Floats | None) -> NDArray[np.bool_] | None:
+    return None if values is None else values == 1
 
 
 def _refuse_bad_rows(
@@ -256,6 +273,7 @@ def _refuse_bad_rows(
     same: NDArray[np.bool_],
     outcomes: Floats,
     sides: Floats | None,
+    simulated: Floats | None,
     counts: Mapping[str, NDArray[np.int64]],
     lines: Lines,
 ) -> None:
@@ -283,6 +301,8 @@ def _refuse_bad_rows(
     if sides is not None:
         look(np.isnan(sides), "left", "a or b")
         look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
+    if simulated is not None:
+        look(np.isnan(simulated), "simulated", "true or false")
     for name, values in counts.items():
         look(values < OWN_COLUMNS[name], name, f"a whole number of at least {OWN_COLUMNS[name]}")
     if bad:

@@ -153,3 +153,16 @@ def _ties_among(standing: Standing) -> str:
     if standing.ties == "drop":
         return f", {counted(ties, 'tie')} left out"
     return f", {ties:,} of them {'a tie' if ties == 1 else 'ties'}"
+
+
+def simulated_note(n_simulated: int, n_votes: int) -> str:
+    """What votes of programs are worth: of all votes, or of some."""
+    if n_simulated < n_votes:
+        return (
+            f"Programs gave {n_simulated:,} of these {counted(n_votes, 'vote')}: the numbers are "
+            "not those of people alone."
+        )
+    return (
+        "The raters of this study are programs. These numbers show how the platform works and say "
+        "nothing about what people prefer."
+    )

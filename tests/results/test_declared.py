@@ -377,6 +377,9 @@ def test_a_study_that_stopped_at_a_look_says_so_and_its_claims_pay(tmp_path: Pat
     assert "Declared at 25%, 50% and 75% of the votes; taken at 25% (10 votes), at 50%" in text
     assert "on closing (24 votes)" in text
     assert "p is adjusted for all looks and over these claims alone." in text
+    for told in (text, words((tmp_path / "out" / "report.html").read_text())):
+        assert "the interval is as wide as the last look asks, and p is over all looks" in told
+        assert "of pairs further down take the number of votes as fixed beforehand" in told
 
 
 def test_a_look_that_nobody_could_take_costs_nothing(tmp_path: Path, staff: Client):
@@ -387,7 +390,10 @@ def test_a_look_that_nobody_could_take_costs_nothing(tmp_path: Path, staff: Clie
     assert [cut["share"] for cut in report["looks"]["taken"]] == [None]
     (pair,) = report["criteria"][KEY]["pairs"]
     assert report["declared_claims"][0]["p_value"] == pytest.approx(pair["p_value"], rel=1e-9)
-    assert "closed with" not in page_of(staff, study)
+    text = page_of(staff, study)
+    assert "closed with" not in text
+    assert "p is adjusted over these claims alone." in text
+    assert "pay for that" not in text
 
 
 def test_an_answer_after_closing_brings_no_look_about(tmp_path: Path):
@@ -417,7 +423,9 @@ def test_looks_at_any_time_bear_on_the_claims(tmp_path: Path, staff: Client):
     (claim, *_) = report["declared_claims"]
     assert (claim["low"], claim["high"]) == pytest.approx((1 - limits.high, 1 - limits.low))
     assert claim["p_value"] > report["criteria"][KEY]["pairs"][0]["p_value"]
-    assert "it closed with 50% of the planned votes counted" in page_of(staff, study)
+    text = page_of(staff, study)
+    assert "it closed with 50% of the planned votes counted" in text
+    assert "whenever somebody looked, their interval and p hold." in text
 
 
 def test_a_study_closed_without_votes_reports_its_looks(tmp_path: Path, staff: Client):

@@ -136,6 +136,20 @@ def closed_with_looks(**options: Any) -> Study:
     return services.close_study(study=study, at=NOON + HOUR)
 
 
+def test_a_simulated_study_is_recomputed_as_one(tmp_path: Path):
+    report = own_report(closed_with_looks(simulated=True), tmp_path / "own")
+    claims = write_toml(tmp_path / "study.toml", STUDY_FILE)
+    again, _ = recompute(tmp_path / "own", tmp_path / "again", "--claims", str(claims))
+    assert report["settings"]["n_simulated"] == again["settings"]["n_simulated"] == 24
+    for name in ("pairs.csv", "systems.csv", "claims.csv", "slices.csv"):
+        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    notice = "<strong>Simulated.</strong> The raters of this study are programs."
+    for folder in ("own", "again"):
+        page = (tmp_path / folder / "report.html").read_text()
+        assert notice in page
+        assert "<title>[Simulated] " in page
+
+
 STUDY_FILE = {"title": "Any", "claims": [BETTER], "looks": {"at": [0.5]}}
 
 

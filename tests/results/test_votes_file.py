@@ -140,6 +140,16 @@ def test_every_bad_row_is_named_with_its_line_column_and_reason(tmp_path):
     ]
 
 
+def test_whether_a_program_voted_is_true_or_false(tmp_path):
+    head, row = "system_a,system_b,winner,simulated\n", "X,Y,a,"
+    words = ["true", "False", "", "1", "NO"]
+    table = read(tmp_path, "v.csv", head + "".join(f"{row}{word}\n" for word in words))
+    assert table.simulated.tolist() == [True, False, False, True, False]
+    assert refused(tmp_path, "v.csv", f"{head}{row}perhaps\n") == [
+        "v.csv: line 2: simulated: expected true or false, found perhaps"
+    ]
+
+
 def test_many_bad_rows_are_counted_beyond_a_limit(tmp_path):
     problems = refused(tmp_path, "v.csv", HEAD + "q,r,p,X,Y,?\n" * 100)
     assert len(problems) == 21

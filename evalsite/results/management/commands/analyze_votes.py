@@ -94,6 +94,9 @@ def show(console: Console, report: Report) -> None:
     summary = report.summary
     for claim in declared.claim_lines(summary.verdicts, summary.design.systems, report.names):
         console.print(f"  {claim.criterion}: {claim.text} [bold]{claim.verdict}[/bold]")
+    if report.simulated:
+        said = wording.simulated_note(report.n_simulated, report.n_votes)
+        console.print(f"  [yellow]{said}[/yellow]")
     for text in report.notes:
         console.print(f"  [yellow]{text}[/yellow]")
     for _, text in declared.looks_facts(summary):
