@@ -1,6 +1,7 @@
 """Every family on small random weights: loaded as any checkpoint, and no image depends on its
 batch mates."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,35 @@ def test_a_pipeline_that_needs_an_image_is_refused_by_what_it_lacks(tmp_path):
     recipe = Recipe.model_validate(fields | {"dtype": "float32"} | pinned(upscaler))
     with pytest.raises(ValueError, match="does not take height, width: the family diffusers"):
         load(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "changes", "message"),
+    [
+        ("sd3", {}, {"scheduler": "EulerDiscreteScheduler"}, "follows a flow with its own FlowM"),
+        ("sd3", {}, {"timestep_spacing": "trailing"}, "own FlowMatchEulerDiscreteScheduler has"),
+        (
+            "pixart",
+            {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+            {"scheduler": "DDIMScheduler"},
+            "follows a flow with its own DPMSolverMultistepScheduler, which DDIMScheduler does not",
+        ),
+    ],
+)
+def test_a_schedule_that_a_model_cannot_follow_is_refused_before_painting(
+    tmp_path, name, own, changes, message
+):
+    folder = save_random(name, tmp_path)
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    fields = {"family": "diffusers", "steps": 2, "guidance": 3, "width": 32, "height": 32}
+    fields |= pinned(folder) | {"dtype": "float32"}
+    load(Recipe.model_validate(fields)).close()
+    recipe = Recipe.model_validate(fields | changes)
+    (problem,) = weights.problems(recipe, [])
+    assert message in problem
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(recipe, weights.locate(recipe, []), device="cpu")
 
 
 @pytest.mark.parametrize(
