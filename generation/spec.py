@@ -53,6 +53,8 @@ USES = {
     "amused": {"variant"},
     "diffusers": {"variant", *_PARTS, *_SAMPLER},
 }
+# What models do to finished pictures, and is never done to ours: see `pipelines.loading.OFF`.
+LEFT_OUT = {"safety_checker": "off", "watermark": "off"}
 PLACES = ("checkpoint", "unet", "lora", "vae")  # fields that name weights, each with its revision
 MAX_STAGES = 2  # after the first
 STAGE_FACTOR = 4  # each enlarges fourfold: 64, 256, 1024 pixels
