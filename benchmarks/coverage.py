@@ -7,23 +7,29 @@ Each cell of the grid is one kind of study, simulated `runs` times with a seed o
 intervals are made of the same votes: ours, Wilson's, the percentile bootstrap of single votes and
 the sandwich clustered by rater. The full grid leaves out the bootstrap, which costs most and does
 what Wilson's does. Cells that are done stay done (in var/coverage): a run that was stopped goes on.
+They are kept by a fingerprint of the code that makes the votes and the intervals, so that cells of
+two formulas never stand in one table; comments and the form of the code do not count.
 Exit status 1 where ours misses the gate on the headline grid, or Wilson passes. On the full grid
 the aim is .94 to .965 in every cell; how many reach it is counted, and nothing fails.
 """
 
 import argparse
+import ast
 import csv
+import hashlib
+import inspect
 import json
 import os
 import platform
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass
 from datetime import date
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: every core has a cell of its own
 
@@ -33,6 +39,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeR
 from scipy.special import ndtri
 
 from evalsite.stats import clustered_interval, wilson_interval
+from tests.stats import simulated
 from tests.stats.simulated import draw_votes
 
 METHODS = {
@@ -145,6 +152,47 @@ def sandwich(
 
 
 INTERVALS = {"ours": ours, "Wilson": wilson, "bootstrap": bootstrap, "sandwich": sandwich}
+
+
+# What made a cell
+
+
+def fingerprint() -> str:
+    """Eight digits that change with the code of a cell: its votes, its intervals, the counting."""
+    pieces = [Cell, coverage_of, *INTERVALS.values(), simulated]
+    modules = modules_behind(clustered_interval) | modules_behind(wilson_interval)
+    pieces += [sys.modules[name] for name in sorted(modules)]
+    meaning = "\n".join(code_of(inspect.getsource(piece)) for piece in pieces)
+    meaning += f"\n{BOOTSTRAP_ROUNDS} {Z}"
+    return hashlib.sha256(meaning.encode()).hexdigest()[:8]
+
+
+def modules_behind(function: Callable[..., object]) -> set[str]:
+    """The module of a statistic, and all modules of evalsite.stats that it is made of."""
+    found, waiting = set(), [function.__module__]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += imported_by(sys.modules[name])
+    return found
+
+
+def imported_by(module: ModuleType) -> Iterator[str]:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evalsite.stats."):
+            yield str(node.module)
+
+
+def code_of(source: str) -> str:
+    """The code without comments, docstrings and form."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            del node.body[0]
+    return ast.dump(tree)
 
 
 # All cells
@@ -279,7 +327,7 @@ def main() -> int:
     asked = parser.parse_args()
     folder = Path(os.environ.get("VAR_DIR", "var")) / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
-    store = folder / f"{asked.grid}-{asked.runs}.jsonl"
+    store = folder / f"{asked.grid}-{asked.runs}-{fingerprint()}.jsonl"
     if asked.fresh:
         store.unlink(missing_ok=True)
     found = run_grid(asked.grid, asked.runs, store)

@@ -1,15 +1,41 @@
-"""Reading the Image rows: which are wanted, and by whom they may be claimed."""
+"""Reading the Image rows: which are there, which are wanted, and by whom they may be claimed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import Q, QuerySet
 
 from generation.models import Image
 from generation.spec import Recipe
 
+T = TypeVar("T")
+
 NUDGE_AGAIN_AFTER = timedelta(minutes=1)
+ROWS = 500  # a statement
+
+
+def cut(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces of nearly equal length, none longer than a statement takes."""
+    n_pieces = -(-len(items) // ROWS)
+    for n in range(n_pieces):
+        yield items[n * len(items) // n_pieces : (n + 1) * len(items) // n_pieces]
+
+
+def ids_of(digests: Iterable[str]) -> dict[str, int]:
+    """Of some digests those that have a row: digest -> id. A query for each ROWS."""
+    ids: dict[str, int] = {}
+    for chunk in cut(list(digests)):
+        ids.update(Image.objects.filter(digest__in=chunk).values_list("digest", "pk"))
+    return ids
+
+
+def files_of(image_ids: Sequence[int]) -> set[str]:
+    """The names of some images' files. A query for each ROWS."""
+    names: set[str] = set()
+    for chunk in cut(image_ids):
+        names.update(Image.objects.filter(pk__in=chunk).values_list("file", flat=True))
+    return names
 
 
 def claimable(*, at: datetime, task_id: str = "") -> Q:

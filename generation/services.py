@@ -1,4 +1,4 @@
-"""The life of an image: wanted, claimed, painted or failed, or brought from elsewhere.
+"""The life of an image: wanted, claimed, painted or failed.
 
 The row is the truth and a message only a nudge: losing, doubling or delaying messages loses and
 doubles nothing. A claim is a conditional UPDATE, and what a lost claim painted is not stored.
@@ -7,11 +7,11 @@ doubles nothing. A claim is a conditional UPDATE, and what a lost claim painted 
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -20,19 +20,15 @@ from django.db import transaction
 from django.db.models import Case, F, QuerySet, When
 
 from generation import messages, queries, weights
-from generation.encoding import Encoded, PictureError, encode, file_sha256, open_picture
-from generation.manifest import ImportedImage
+from generation.encoding import Encoded
 from generation.models import Image, ImageEvent, image_path
 from generation.spec import MAX_SEED, Recipe, image_digest
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 64  # images a message: one recipe, loaded once; room for two of the largest batches
 MAX_ATTEMPTS = 3
 MIN_LEASE = timedelta(minutes=1)
-ROWS = 500  # a statement
 PENDING = (Image.Status.QUEUED, Image.Status.CLAIMED)
 
 
@@ -69,10 +65,10 @@ def request_images(wants: Iterable[Want], *, at: datetime) -> dict[str, int]:
     for want in wanted.values():
         if want.recipe.family == "imported":
             raise ValueError(f"{want.recipe.checkpoint}: imported images are not painted")
-    known = _ids_of(wanted)
-    rows = [_queued(digest, want, at) for digest, want in wanted.items() if digest not in known]
-    Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
-    ids = {**known, **_ids_of(row.digest for row in rows)}
+    known = queries.ids_of(wanted)
+    rows = [new_row(digest, want, at) for digest, want in wanted.items() if digest not in known]
+    Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=queries.ROWS)
+    ids = {**known, **queries.ids_of(row.digest for row in rows)}
     new = [ids[row.digest] for row in rows]
     transaction.on_commit(partial(_nudge_now_or_later, new, at=at))
     _queue_again(list(known.values()), Image.Status.CANCELLED, at=at)
@@ -99,7 +95,7 @@ def _queue_again(image_ids: Sequence[int], status: Image.Status, *, at: datetime
     """Queue those of some images that have this status, with three new attempts; how many."""
     found: list[int] = []
     n_queued = 0
-    for chunk in _cut(image_ids, ROWS):
+    for chunk in queries.cut(image_ids):
         rows = Image.objects.filter(pk__in=chunk, status=status)
         found += rows.values_list("pk", flat=True)
         n_queued += rows.update(
@@ -124,7 +120,7 @@ def withdraw(images: QuerySet[Image]) -> int:
             Image.objects.filter(pk__in=chunk, status__in=PENDING).update(
                 status=Image.Status.CANCELLED, claim_token="", lease_expires_at=None
             )
-            for chunk in _cut(ids, ROWS)
+            for chunk in queries.cut(ids)
         )
 
 
@@ -133,7 +129,7 @@ def preflight(recipe: Recipe) -> list[str]:
     return weights.problems(recipe, settings.CHECKPOINT_DIRS)
 
 
-def _queued(digest: str, want: Want, at: datetime) -> Image:
+def new_row(digest: str, want: Want, at: datetime) -> Image:
     return Image(
         digest=digest,
         recipe_digest=want.recipe.digest,
@@ -142,20 +138,6 @@ def _queued(digest: str, want: Want, at: datetime) -> Image:
         seed=want.seed,
         requested_at=at,
     )
-
-
-def _ids_of(digests: Iterable[str]) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for chunk in _cut(list(digests), ROWS):
-        ids.update(Image.objects.filter(digest__in=chunk).values_list("digest", "pk"))
-    return ids
-
-
-def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Pieces of nearly equal length, none longer than `size`."""
-    n_pieces = -(-len(items) // size)
-    for n in range(n_pieces):
-        yield items[n * len(items) // n_pieces : (n + 1) * len(items) // n_pieces]
 
 
 # Telling the workers.
@@ -169,7 +151,7 @@ def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
     """
     n_sent = 0
     by_recipe: dict[str, list[int]] = {}
-    for ids in _cut(image_ids, ROWS):
+    for ids in queries.cut(image_ids):
         rows = Image.objects.filter(pk__in=ids).order_by("pk")
         for pk, digest in rows.values_list("pk", "recipe_digest"):
             by_recipe.setdefault(digest, []).append(pk)
@@ -277,7 +259,7 @@ class Written:
 
 def write_painting(image: Image, encoded: Encoded, *, provenance: dict[str, Any]) -> Written:
     """Write a painted image's file. Asks no database: threads that only write call this."""
-    return Written(image, _write(image, encoded), provenance)
+    return Written(image, write_file(image, encoded), provenance)
 
 
 def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime) -> int:
@@ -298,9 +280,9 @@ def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime)
             elif one.image.file:  # one that was damaged
                 replaced.append(str(one.image.file))
                 before, after = one.image.sha256, one.file["sha256"]
-                _note(one.image, ImageEvent.Kind.REPAINTED, before, after, at)
+                note_event(one.image, ImageEvent.Kind.REPAINTED, before, after, at)
     # Not lost, if they are stored already: a commit may seem to fail, and be tried again.
-    kept = set(_names([one.image.pk for one in lost])) if lost else set()
+    kept = queries.files_of([one.image.pk for one in lost])
     for name in [*replaced, *(one.file["file"] for one in lost)]:
         if name not in kept:
             default_storage.delete(name)
@@ -357,17 +339,17 @@ def read_stored(image: Image, *, at: datetime) -> bytes:
     same = Image.objects.filter(pk=image.pk, status=Image.Status.READY, file=image.file.name)
     with transaction.atomic():
         if same.update(status=Image.Status.FAILED, error=reason, finished_at=at):
-            _note(image, ImageEvent.Kind.DAMAGED, image.sha256, found, at)
+            note_event(image, ImageEvent.Kind.DAMAGED, image.sha256, found, at)
     raise DamagedFileError(reason)
 
 
-def _note(image: Image, kind: str, before: str, after: str, at: datetime) -> None:
+def note_event(image: Image, kind: str, before: str, after: str, at: datetime) -> None:
     ImageEvent.objects.create(
         image=image, kind=kind, sha256_before=before, sha256_after=after, at=at
     )
 
 
-def _write(image: Image, encoded: Encoded) -> dict[str, Any]:
+def write_file(image: Image, encoded: Encoded) -> dict[str, Any]:
     """Write an image's file under a random name, and the fields that speak of it."""
     name = default_storage.save(image_path(image, encoded.suffix), ContentFile(encoded.content))
     return {
@@ -377,108 +359,3 @@ def _write(image: Image, encoded: Encoded) -> dict[str, Any]:
         "height": encoded.height,
         "flat_colour": encoded.flat_colour,
     }
-
-
-# Importing.
-
-
-class ImportRefusedError(ValueError):
-    """Images that cannot be taken, with every problem found. Nothing was stored."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-def import_images(
-    recipe: Recipe, images: Sequence[ImportedImage], *, at: datetime
-) -> dict[str, int]:
-    """Store images that others made, all of them READY, or none: digest -> id.
-
-    `recipe` is that of the system they answer for (its revision pins them). Images that are
-    already there are kept as they are, but for those whose file was damaged. One that takes the
-    place of another, and one whose file was imported with other content before, leave an event.
-    """
-    if recipe.family != "imported":
-        raise ValueError(f"{recipe.checkpoint}: only an imported recipe takes images from files")
-    wanted = {image_digest(recipe, image.prompt, image.seed): image for image in images}
-    failed = Image.objects.filter(recipe_digest=recipe.digest, status=Image.Status.FAILED)
-    hurt = {image.digest: image for image in failed}
-    damaged = {digest: str(image.file) for digest, image in hurt.items()}
-    known = _ids_of(wanted)
-    new = {d: image for d, image in wanted.items() if d not in known or d in damaged}
-    rows = _import_rows(recipe, new, at)
-    with transaction.atomic():
-        for row in (row for row in rows if row.digest in hurt):
-            old = hurt[row.digest]
-            if failed.filter(digest=row.digest).update(error="", **_stored_fields(row)):
-                _note(old, ImageEvent.Kind.REPAINTED, old.sha256, row.sha256, at)
-        Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS)
-        ids = {**known, **_ids_of(new)}
-        _note_changed(recipe, [row for row in rows if row.digest not in known], ids, at)
-        kept = {name for chunk in _cut(list(ids.values()), ROWS) for name in _names(chunk)}
-    for name in [str(row.file) for row in rows] + [damaged[d] for d in new if d in damaged]:
-        if name not in kept:  # another import was first, or it was damaged
-            default_storage.delete(name)
-    return {digest: ids[digest] for digest in wanted}
-
-
-def _stored_fields(row: Image) -> dict[str, Any]:
-    names = ("status", "file", "sha256", "width", "height", "flat_colour")
-    return {name: getattr(row, name) for name in (*names, "provenance", "finished_at")}
-
-
-def _note_changed(recipe: Recipe, rows: list[Image], ids: dict[str, int], at: datetime) -> None:
-    """An event for each new image that a file of this name, in this folder, was before as well,
-    with other pixels. Two queries where there is none.
-    """
-    if not rows:
-        return
-    same_folder = Image.objects.filter(
-        recipe__family="imported", recipe__checkpoint=recipe.checkpoint
-    ).exclude(recipe_digest=recipe.digest)
-    before = dict(same_folder.order_by("pk").values_list("provenance__file_name", "sha256"))
-    stored = Image.objects.in_bulk([ids[row.digest] for row in rows])
-    for row in rows:
-        old, image = before.get(row.provenance["file_name"]), stored[ids[row.digest]]
-        if old and old != row.sha256 and image.file.name == row.file.name:
-            _note(image, ImageEvent.Kind.REIMPORTED, old, row.sha256, at)
-
-
-def _names(ids: Sequence[int]) -> QuerySet[Image, str]:
-    return Image.objects.filter(pk__in=ids).values_list("file", flat=True)
-
-
-def _import_rows(recipe: Recipe, new: dict[str, ImportedImage], at: datetime) -> list[Image]:
-    """Files first; where one cannot be taken, all written so far are removed again."""
-    rows, problems = list[Image](), list[str]()
-    for digest, image in new.items():
-        try:
-            rows.append(_import_row(recipe, digest, image, at))
-        except (PictureError, OSError) as error:
-            problems.append(f"line {image.line}, {image.file_name}: {error}")
-    if problems:
-        for row in rows:
-            default_storage.delete(str(row.file))
-        raise ImportRefusedError(problems)
-    return rows
-
-
-def _import_row(recipe: Recipe, digest: str, image: ImportedImage, at: datetime) -> Image:
-    row = _queued(digest, Want(recipe, image.prompt, image.seed), at)
-    if file_sha256(image.path) != image.sha256:
-        raise PictureError("the file was changed after the manifest was read")
-    encoded = encode(open_picture(image.path))
-    for field, value in _write(row, encoded).items():
-        setattr(row, field, value)
-    row.status = Image.Status.READY
-    row.finished_at = at
-    row.provenance = {
-        "family": "imported",
-        "original_sha256": image.sha256,
-        "file_name": image.file_name,
-        "recipe": image.recipe,
-        "source": image.source,
-        "licence": image.licence,
-    }
-    return row

@@ -5,7 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.coverage import full_grid, read_store, report
+from benchmarks.coverage import (
+    clustered_interval,
+    code_of,
+    fingerprint,
+    full_grid,
+    modules_behind,
+    read_store,
+    report,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,11 +40,15 @@ def run_program(name: str, *options: str, **extra: str) -> subprocess.CompletedP
 
 def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     out = tmp_path / "coverage.md"
+    (tmp_path / "coverage").mkdir()
+    of_other_code = tmp_path / "coverage" / "headline-4-00000000.jsonl"
+    of_other_code.write_text("what another formula gave")
     first = run_program("coverage", "--runs", "4", "--out", str(out), VAR_DIR=str(tmp_path))
     assert first.returncode in (0, 1), first.stderr  # four runs say little about the gate
     assert "- Wilson: fails the gate" in first.stdout
     assert first.stdout.count("\n| 5 | ") == first.stdout.count("\n| 30 | ") == 24
-    store = tmp_path / "coverage" / "headline-4.jsonl"
+    store = tmp_path / "coverage" / f"headline-4-{fingerprint()}.jsonl"
+    assert of_other_code.read_text() == "what another formula gave"
     lines = store.read_text().splitlines()
     store.write_text("\n".join([*lines[:-2], lines[-1][:20]]))
     table = tmp_path / "cells.csv"
@@ -49,6 +61,15 @@ def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     )
     assert len(rows) == 48
     assert rows[0].startswith("5,100,3,0.5,0.0,0.0,0,0.0,150.0,")
+
+
+def test_cells_are_kept_apart_by_the_code_that_made_them_not_by_its_comments():
+    plain = "def f(p):\n    return p + 1\n"
+    told = 'def f(p):\n    """Adds."""\n    return (p + 1)  # one more\n'
+    assert code_of(told) == code_of(plain) != code_of(plain.replace("1", "2"))
+    assert modules_behind(clustered_interval) >= {
+        f"evalsite.stats.{name}" for name in ("win_rate", "variance", "intervals", "clusters")
+    }
 
 
 def test_the_full_grid_counts_the_cells_that_reach_its_aim():

@@ -17,7 +17,7 @@ from evalsite.stats import Slicing, Verdict
 from evalsite.studies.spec_claims import ANY_TIME
 
 # The first number rises when a field leaves or changes its meaning, the second when one is added.
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 Json = dict[str, Any]
 

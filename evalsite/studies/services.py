@@ -30,14 +30,13 @@ from evalsite.studies.queries import design_of, seed_of
 from evalsite.studies.resolve import Resolved, answers, lacking, planned_pairs, resolve
 from evalsite.studies.spec import StudySpec
 from evalsite.studies.spec_problems import flat_sources
+from generation.importing import ImportRefusedError, import_images
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.models import Image
 from generation.services import (
     PENDING,
-    ImportRefusedError,
     Want,
     ask_again,
-    import_images,
     request_images,
     retry_failed,
     withdraw,

@@ -11,9 +11,10 @@ from PIL import Image as Pictures
 from evalsite.studies.catalogue import find
 from generation import tasks
 from generation.encoding import encode
+from generation.importing import import_images
 from generation.manifest import read_manifest
 from generation.models import Image
-from generation.services import Want, import_images, request_images
+from generation.services import Want, request_images
 from generation.spec import Recipe, find_checkpoint, folder_revision
 from tests import world
 from tests.studies.files import image_folder

@@ -16,6 +16,7 @@ from PIL import ImageCms, PngImagePlugin
 
 from generation import encoding, manifest, services
 from generation.encoding import PictureError, encode, open_picture
+from generation.importing import ImportRefusedError, import_images
 from generation.manifest import ManifestError, read_manifest
 from generation.models import Image, ImageEvent
 from generation.spec import Recipe, image_digest
@@ -310,7 +311,7 @@ def test_a_colour_profile_is_applied(tmp_path):
 def test_imported_images_are_ready_with_where_they_came_from(folder):
     rows = [row(0, seed=7, source="https://example.org", licence="CC0-1.0"), row(1)]
     read = read_manifest(write(folder, rows))
-    ids = services.import_images(imported(read), read.of_system("one"), at=NOON)
+    ids = import_images(imported(read), read.of_system("one"), at=NOON)
     assert list(ids) == [image_digest(imported(read), "a cat", seed) for seed in (7, 1)]
     stored = Image.objects.get(pk=ids[image_digest(imported(read), "a cat", 7)])
     assert (stored.status, stored.width, stored.height) == ("READY", 8, 8)
@@ -330,9 +331,9 @@ def test_imported_images_are_ready_with_where_they_came_from(folder):
 @pytest.mark.django_db
 def test_importing_twice_stores_once(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
-    first = services.import_images(imported(read), read.images, at=NOON)
+    first = import_images(imported(read), read.images, at=NOON)
     before = stored_files()
-    assert services.import_images(imported(read), read.images, at=NOON) == first
+    assert import_images(imported(read), read.images, at=NOON) == first
     assert Image.objects.count() == 2
     assert stored_files() == before
 
@@ -340,14 +341,14 @@ def test_importing_twice_stores_once(folder):
 @pytest.mark.django_db
 def test_importing_again_mends_a_damaged_file_and_nothing_else(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
-    ids = services.import_images(imported(read), read.images, at=NOON)
+    ids = import_images(imported(read), read.images, at=NOON)
     hurt, other = Image.objects.order_by("pk")
     whole = hurt.file.read()
     Path(hurt.file.path).write_bytes(whole[:-9])
     with pytest.raises(services.DamagedFileError):
         services.read_stored(hurt, at=NOON)
     assert services.retry_failed(Image.objects.all(), at=NOON) == 0  # nobody can paint it
-    assert services.import_images(imported(read), read.images, at=NOON) == ids
+    assert import_images(imported(read), read.images, at=NOON) == ids
     mended, same = Image.objects.order_by("pk")
     assert (mended.status, mended.error) == ("READY", "")
     assert services.read_stored(mended, at=NOON) == whole
@@ -360,12 +361,12 @@ def test_importing_again_mends_a_damaged_file_and_nothing_else(folder):
 @pytest.mark.django_db
 def test_a_file_imported_again_with_other_content_is_another_image_and_leaves_an_event(folder):
     read = read_manifest(write(folder, [row(0), row(1)]))
-    services.import_images(imported(read), read.images, at=NOON)
+    import_images(imported(read), read.images, at=NOON)
     old = Image.objects.get(provenance__file_name="1.png")
     picture(9).save(folder / "1.png")
     read = read_manifest(folder)
-    ids = services.import_images(imported(read), read.images, at=NOON)
-    services.import_images(imported(read), read.images, at=NOON)  # nothing is new: no event
+    ids = import_images(imported(read), read.images, at=NOON)
+    import_images(imported(read), read.images, at=NOON)  # nothing is new: no event
     event = ImageEvent.objects.get()
     assert event.kind == "REIMPORTED"
     assert event.image_id == ids[image_digest(imported(read), "a cat", 1)] != old.pk
@@ -377,8 +378,8 @@ def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(fol
     read = read_manifest(write(folder, [row(0), row(1)]))
     picture(9).save(folder / "1.png")
     before = stored_files()
-    with pytest.raises(services.ImportRefusedError, match=r"line 2, 1.png: the file was changed"):
-        services.import_images(imported(read), read.images, at=NOON)
+    with pytest.raises(ImportRefusedError, match=r"line 2, 1.png: the file was changed"):
+        import_images(imported(read), read.images, at=NOON)
     assert not Image.objects.exists()
     assert stored_files() == before
 
@@ -387,4 +388,4 @@ def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(fol
 def test_a_painted_recipe_takes_no_files(folder):
     read = read_manifest(write(folder, [row(0)]))
     with pytest.raises(ValueError, match="only an imported recipe"):
-        services.import_images(recipe(), read.images, at=NOON)
+        import_images(recipe(), read.images, at=NOON)

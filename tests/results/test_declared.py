@@ -325,6 +325,34 @@ def test_a_look_once_taken_stays_taken_whoever_is_excluded(staff: Client):
     assert "The first 12 votes that count: those that were in when 50%" in page_of(staff, study)
 
 
+def remove_prompts(study: Study, positions: list[int]) -> None:
+    prompts = study.prompts.filter(position__in=positions)
+    prompts.update(removed_at=NOON, removed_reason="a typo")
+
+
+def test_what_leaves_an_open_study_brings_no_look_about(staff: Client):
+    study = declaring(looks={"at": [0.5]})
+    answer(study, 19, mostly(0.9))
+    remove_prompts(study, [0])
+    seen = page_of(staff, study)
+    assert "The next look is at 20 votes." in seen  # of the 40 planned, not of the 35 left
+    assert "The last look" not in seen
+
+
+def test_what_leaves_later_changes_no_look(tmp_path: Path):
+    study = declaring(votes_per_comparison=1, looks={"at": [0.5]})
+    answer(study, 4, mostly(0.9))
+    voted = set(Vote.objects.values_list("showing__comparison__first__prompt__position", flat=True))
+    unseen = sorted(set(range(8)) - voted)
+    remove_prompts(study, unseen[:2])
+    answer(study, 2, mostly(0.9))
+    services.close_study(study=study, at=NOON + HOUR)
+    looks = report_of(study, tmp_path / "out")["looks"]
+    assert looks["n_planned"] == 8
+    taken = [(cut["share"], cut["n_votes"], cut["information"]) for cut in looks["taken"]]
+    assert taken == [(0.5, 4, 0.5), (None, 6, 0.75)]
+
+
 def test_looks_at_any_time_follow_the_votes(staff: Client):
     study = declaring(looks={"at": "any_time"})
     assert "There are no votes yet." in page_of(staff, study)

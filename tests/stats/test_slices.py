@@ -22,16 +22,18 @@ PROMPTS = list("wwxxyyzz")
 SLICES = ["animals"] * 4 + ["people"] * 4
 
 
+VOTES = {
+    "first": FIRST,
+    "second": [1 - system for system in FIRST],
+    "outcomes": OUTCOMES,
+    "raters": list("ABABABAB"),
+    "prompts": PROMPTS,
+}
+
+
 def columns(**change):
     """The votes above as columns, some of them changed."""
-    votes = {
-        "first": FIRST,
-        "second": [1 - system for system in FIRST],
-        "outcomes": OUTCOMES,
-        "raters": list("ABABABAB"),
-        "prompts": PROMPTS,
-    }
-    return check_votes(**{**votes, **change})
+    return check_votes(**{**VOTES, **change})
 
 
 def draw_slices(rng, *, prompts=(30, 15, 15), spread=(0.8, 0.8, 0.8), shift=0.0, raters=20):
@@ -99,6 +101,24 @@ def test_options_reach_every_slice():
     for one in found.win_rates:
         assert one.result.confidence == 0.9
         assert one.result.estimand.endswith("these prompts, decided votes")
+
+
+@pytest.mark.parametrize(
+    ("labels", "ordered"),
+    [
+        (["people", None, "animals", "Dogs"], ["Dogs", "animals", "people"]),
+        ([10, 9, "none", 2], [2, 9, 10]),
+        (["b", 3, "a", 2], [2, 3, "a", "b"]),
+    ],
+)
+def test_slices_come_in_one_order_whatever_the_order_of_the_votes(labels, ordered):
+    slices = [label for label in labels for _ in range(2)]
+    one = slice_win_rates(columns(), slices, rng=1)
+    turned = check_votes(**{name: column[::-1] for name, column in VOTES.items()})
+    other = slice_win_rates(turned, slices[::-1], rng=1)
+    assert [rate.label for rate in one.win_rates] == ordered
+    assert [rate.label for rate in other.win_rates] == ordered
+    assert {rate.result.n for rate in other.win_rates} == {2}
 
 
 def test_slices_may_be_numbers():
