@@ -84,6 +84,11 @@ def test_an_image_has_the_size_of_its_recipe_and_facts_that_say_how_it_was_made(
     assert pixels(painter, ["a cat"], [1]).shape == (1, recipe.height, recipe.width, 3)
     assert painter.facts["pipeline"] == CLASSES[name]
     assert (painter.facts["safety_checker"], painter.facts["watermark"]) == ("off", "off")
+    # What a recipe leaves to diffusers, and another version of it may change.
+    if name in ("sd3", "flux", "pixart", "sana"):
+        assert painter.facts["max_sequence_length"] == TOO_LONG[name]
+    if name == "if":
+        assert painter.facts["noise_levels"] == [250, 20]
 
 
 def test_a_prompt_that_no_encoder_reads_to_its_end_is_marked(model):
@@ -141,6 +146,16 @@ def test_every_stage_of_if_has_its_scheduler(tmp_path):
     assert problem.startswith("stages 1: scheduler: IF predicts a variance, which 'Euler")
     with pytest.raises(RuntimeError, match="size of tensor"):  # why it is refused
         pipelines.load(wrong, weights.locate(wrong, []), device="cpu").paint(["a cat"], [1])
+
+
+def test_a_prompt_of_if_is_encoded_once_for_its_two_stages(tmp_path):
+    painter = load(recipe_for("if", tmp_path))
+    read: list[int] = []
+    encoder = painter._pipeline.text_encoder
+    encoder.register_forward_pre_hook(lambda _, args: read.append(len(args[0])))
+    painter.paint(PROMPTS, SEEDS)
+    assert read == [3, 3]  # the prompts, and as many times nothing, for guidance
+    assert painter._later[0].text_encoder is None
 
 
 def test_two_stages_of_if_end_before_the_upscaler(tmp_path):
