@@ -14,6 +14,7 @@ from pathlib import Path
 from generation.decoders import vae_problems
 from generation.headers import file_problem, lora_problem, split_problems
 from generation.manifest import ManifestError, read_manifest
+from generation.schedules import read_settings, schedule_problems
 from generation.spec import (
     PLACES,
     Place,
@@ -210,6 +211,9 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> tuple[list[str], list[
         for part, kind in kinds.items()
         if part.startswith(SETTINGS) and (problem := _settings_problem(folder / part, kind))
     ]
+    if place.field == "checkpoint" and "scheduler" in kinds:
+        settings = read_settings(folder / "scheduler")
+        lacking += schedule_problems(recipe, kinds["scheduler"], settings)
     return [part for part in kinds if not part.startswith(NO_WEIGHTS)], lacking
 
 

@@ -10,7 +10,7 @@ import transformers
 from PIL import Image as Pictures
 
 from generation.pipelines import DeviceLostError, MemoryFullError, Painting, speed
-from generation.spec import Recipe
+from generation.spec import LEFT_OUT, Recipe
 
 T = TypeVar("T")
 
@@ -34,9 +34,7 @@ class PipelinePainter:
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
             "transformers": transformers.__version__,
-            # What a pipeline may have and ours never has: see `loading.OFF`.
-            "safety_checker": "off",
-            "watermark": "off",
+            **LEFT_OUT,
             **facts,
         }
 

@@ -18,6 +18,7 @@ from evalsite.stats import Options
 from evalsite.studies.models import Comparison, Prompt, Study, System
 from evalsite.voting import services
 from evalsite.voting.models import Showing
+from generation.spec import Recipe
 from tests import world
 from tests.results import contract
 from tests.results.voted import closed_study, preferring
@@ -173,6 +174,22 @@ def test_no_file_names_a_folder_of_this_machine(tmp_path: Path):
     assert facts["removed_prompts"][0]["reason"] == "no image of system-1: unet is no folder"
     html = (tmp_path / "report" / "report.html").read_text()
     assert pinned["revision"] in html
+
+
+def test_filters_and_marks_are_told_of_painted_images_and_not_known_of_imported_ones(
+    tmp_path: Path,
+):
+    study = closed_with_more()
+    pinned = {"checkpoint": "theirs", "revision": f"sha256:{'a' * 64}"}
+    theirs = Recipe(family="imported", **pinned).as_json()
+    System.objects.filter(pk=study.systems.all()[0].pk).update(recipe=theirs)
+    write_report(study, tmp_path / "report", at=LATER)
+    systems = report_in(tmp_path / "report")["study"]["design"]["systems"]
+    told = [(one["safety_checker"], one["watermark"]) for one in systems]
+    assert told == [(None, None)] + [("off", "off")] * (len(systems) - 1)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "No safety filter blanked a painted image, and none was stamped with a mark. " in page
+    assert "What imported images went through before they came is not known." in page
 
 
 def test_the_design_s_hash_is_that_of_the_frozen_design(tmp_path: Path):
