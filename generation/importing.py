@@ -53,6 +53,8 @@ def import_images(
             with transaction.atomic():
                 finish(writing)
                 _mend(recipe, hurt, rows, at)
+                # In one order, so that of two imports neither waits for the other in a circle.
+                rows.sort(key=lambda row: row.digest)
                 Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=queries.ROWS)
                 ids = {**known, **queries.ids_of(new)}
                 _note_changed(recipe, [row for row in rows if row.digest not in known], ids, at)
@@ -71,7 +73,8 @@ def _failed(recipe: Recipe) -> QuerySet[Image]:
 
 def _mend(recipe: Recipe, hurt: dict[str, Image], rows: Sequence[Image], at: datetime) -> None:
     """Let the rows of damaged images point at their new files."""
-    for row in (row for row in rows if row.digest in hurt):
+    mended = [row for row in rows if row.digest in hurt]
+    for row in sorted(mended, key=lambda row: hurt[row.digest].pk):
         old = hurt[row.digest]
         if _failed(recipe).filter(digest=row.digest).update(error="", **_stored_fields(row)):
             note_event(old, ImageEvent.Kind.REPAINTED, old.sha256, row.sha256, at)
