@@ -14,15 +14,16 @@ from django.utils.safestring import SafeString
 from PIL import Image as Pictures
 
 from generation import services
-from generation.models import Image, ImageEvent, Pace
+from generation.models import Image, ImageEvent, Pace, Writing
 
 if TYPE_CHECKING:
     ImageModelAdmin = admin.ModelAdmin[Image]
     EventModelAdmin = admin.ModelAdmin[ImageEvent]
     PaceModelAdmin = admin.ModelAdmin[Pace]
+    WritingModelAdmin = admin.ModelAdmin[Writing]
     EventInline = admin.TabularInline[ImageEvent, Image]
 else:
-    ImageModelAdmin = EventModelAdmin = PaceModelAdmin = admin.ModelAdmin
+    ImageModelAdmin = EventModelAdmin = PaceModelAdmin = WritingModelAdmin = admin.ModelAdmin
     EventInline = admin.TabularInline
 
 PREVIEW = 256  # pixels
@@ -148,6 +149,11 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.user.has_perm("generation.delete_pace")
+
+
+@admin.register(Writing)
+class WritingAdmin(ReadOnly, WritingModelAdmin):
+    list_display = ["began_at"]
 
 
 def _three_digits(value: float | None) -> str:
