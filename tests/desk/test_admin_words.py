@@ -1,12 +1,16 @@
 """The admin in plain words: what its lists hold, what a study's settings mean, what an act asks."""
 
 import re
+from collections.abc import Iterator
 from html import unescape
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
+from playwright.sync_api import Browser, Page
 
 from evalsite.desk.wording import STUDY_HELP
 from generation.models import Pace
@@ -61,3 +65,35 @@ def test_a_pace_without_options_can_be_filtered_by_that(admin_client: Client):
     assert re.search(r'<a href="\?options=">\s*none\s*</a>', html)
     kept = admin_client.get(reverse("admin:generation_pace_changelist"), {"options": ""})
     assert kept.context["cl"].result_count == 1
+
+
+@pytest.fixture
+def page(browser: Browser, live_server: Any, admin_client: Any) -> Iterator[Page]:
+    """Signed in, on the narrowest phone."""
+    context = browser.new_context(
+        base_url=live_server.url, viewport={"width": 320, "height": 640}, reduced_motion="reduce"
+    )
+    session = admin_client.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pages_fit_a_phone_and_can_be_read_in_light_and_dark(page: Page):
+    draft, opened = world.study(), world.open_study()
+    Pace.objects.create(recipe_digest="0" * 64, device="paper")
+    Pace.objects.create(recipe_digest="0" * 64, device="paper", options="graphs")
+    for address in (
+        reverse("admin:studies_study_act", args=[draft.pk, "prepare"]),  # with long names of files
+        reverse("admin:studies_study_act", args=[opened.pk, "close"]),
+        reverse("admin:studies_study_changelist"),
+        reverse("admin:voting_ballot_changelist"),
+        reverse("admin:generation_pace_changelist"),
+    ):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.goto(address)  # anew: colours change slowly
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+            found = Axe().run(page).response["violations"]
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], address
