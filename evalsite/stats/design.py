@@ -119,7 +119,8 @@ def design_effect(
     n = float(raters.sum())
     if not math.isclose(n, float(prompts.sum())):
         raise ValueError(f"raters give {n:g} votes, prompts get {prompts.sum():g}")
-    return _deff(float(raters @ raters) / n, float(prompts @ prompts) / n, correlations)
+    load, each = float(raters @ raters) / n, float(prompts @ prompts) / n
+    return 1 + (load - 1) * correlations.rater + (each - 1) * correlations.prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,7 +239,3 @@ def _rater_df(design: Design, rho: float) -> float:
     powers = _STIRLING @ (falling * (chances[:, None] ** orders).mean(axis=0))
     df = float(satterthwaite_df(rho, 1.0, design.raters * powers))
     return max(min(df, min(design.raters, design.votes) - 1.0), 1.0)
-
-
-def _deff(rater_size: float, prompt_size: float, correlations: Correlations) -> float:
-    return 1 + (rater_size - 1) * correlations.rater + (prompt_size - 1) * correlations.prompt
