@@ -116,3 +116,14 @@ def test_the_analysis_benchmark_prints_its_table(tmp_path):
     ]
     assert all(row[:2] == ["20,000", "5"] for row in rows[2:])
     assert float(rows[2][4]) > 0
+
+
+def test_the_planning_benchmark_prints_its_table(tmp_path):
+    out = tmp_path / "table.md"
+    run = run_program("planning", "--quick", "--studies", "100", "--out", str(out))
+    assert run.returncode in (0, 1), run.stderr  # a hundred studies say little
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
+    rows = [row for row in rows if row and row[0] == "3"]
+    assert [row[1] for row in rows] == ["under 10", "10 or more"][: len(rows)]
+    assert 0 < sum(int(row[2]) for row in rows) <= 15
+    assert out.read_text() + "\n" == run.stdout
