@@ -1,11 +1,12 @@
 """Images that others made: taken from files, all or none, and READY at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.core.files.storage import default_storage
 from django.db import transaction
+from django.db.models import QuerySet
 
 from generation import queries
 from generation.encoding import PictureError, encode, file_sha256, open_picture
@@ -13,6 +14,12 @@ from generation.manifest import ImportedImage
 from generation.models import Image, ImageEvent
 from generation.services import Want, new_row, note_event, write_file
 from generation.spec import Recipe, image_digest
+from generation.writing import WritingOverError, announced, finish
+
+TOO_LONG = (
+    "it took longer than a day, and clean_files took it for an import that was killed: "
+    "import the images again"
+)
 
 
 class ImportRefusedError(ValueError):
@@ -35,25 +42,47 @@ def import_images(
     if recipe.family != "imported":
         raise ValueError(f"{recipe.checkpoint}: only an imported recipe takes images from files")
     wanted = {image_digest(recipe, image.prompt, image.seed): image for image in images}
-    failed = Image.objects.filter(recipe_digest=recipe.digest, status=Image.Status.FAILED)
-    hurt = {image.digest: image for image in failed}
-    damaged = {digest: str(image.file) for digest, image in hurt.items()}
+    hurt = {image.digest: image for image in _failed(recipe)}
     known = queries.ids_of(wanted)
-    new = {d: image for d, image in wanted.items() if d not in known or d in damaged}
-    rows = _import_rows(recipe, new, at)
-    with transaction.atomic():
-        for row in (row for row in rows if row.digest in hurt):
-            old = hurt[row.digest]
-            if failed.filter(digest=row.digest).update(error="", **_stored_fields(row)):
-                note_event(old, ImageEvent.Kind.REPAINTED, old.sha256, row.sha256, at)
-        Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=queries.ROWS)
-        ids = {**known, **queries.ids_of(new)}
-        _note_changed(recipe, [row for row in rows if row.digest not in known], ids, at)
-        kept = queries.files_of(list(ids.values()))
-    for name in [str(row.file) for row in rows] + [damaged[d] for d in new if d in damaged]:
-        if name not in kept:  # another import was first, or it was damaged
-            default_storage.delete(name)
+    new = {d: image for d, image in wanted.items() if d not in known or d in hurt}
+    damaged = [str(hurt[digest].file) for digest in new if digest in hurt]
+    with announced(at=at) as writing:
+        rows = _import_rows(recipe, new, at)
+        files = [str(row.file) for row in rows]
+        try:
+            with transaction.atomic():
+                finish(writing)
+                _mend(recipe, hurt, rows, at)
+                # In one order, so that of two imports neither waits for the other in a circle.
+                rows.sort(key=lambda row: row.digest)
+                Image.objects.bulk_create(rows, ignore_conflicts=True, batch_size=queries.ROWS)
+                ids = {**known, **queries.ids_of(new)}
+                _note_changed(recipe, [row for row in rows if row.digest not in known], ids, at)
+                kept = queries.files_of(list(ids.values()))
+        except WritingOverError:
+            _delete(files)
+            raise ImportRefusedError([TOO_LONG]) from None
+    # What another import was first to store, and what was damaged.
+    _delete(name for name in [*files, *damaged] if name not in kept)
     return {digest: ids[digest] for digest in wanted}
+
+
+def _failed(recipe: Recipe) -> QuerySet[Image]:
+    return Image.objects.filter(recipe_digest=recipe.digest, status=Image.Status.FAILED)
+
+
+def _mend(recipe: Recipe, hurt: dict[str, Image], rows: Sequence[Image], at: datetime) -> None:
+    """Let the rows of damaged images point at their new files."""
+    mended = [row for row in rows if row.digest in hurt]
+    for row in sorted(mended, key=lambda row: hurt[row.digest].pk):
+        old = hurt[row.digest]
+        if _failed(recipe).filter(digest=row.digest).update(error="", **_stored_fields(row)):
+            note_event(old, ImageEvent.Kind.REPAINTED, old.sha256, row.sha256, at)
+
+
+def _delete(names: Iterable[str]) -> None:
+    for name in names:
+        default_storage.delete(name)
 
 
 def _stored_fields(row: Image) -> dict[str, Any]:
@@ -87,8 +116,7 @@ def _import_rows(recipe: Recipe, new: dict[str, ImportedImage], at: datetime) ->
         except (PictureError, OSError) as error:
             problems.append(f"line {image.line}, {image.file_name}: {error}")
     if problems:
-        for row in rows:
-            default_storage.delete(str(row.file))
+        _delete(str(row.file) for row in rows)
         raise ImportRefusedError(problems)
     return rows
 

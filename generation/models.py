@@ -105,6 +105,17 @@ class ImageEvent(models.Model):
         return f"{self.image}: {self.kind.lower()}"
 
 
+class Writing(models.Model):
+    """A process writes files whose rows come last. The transaction that writes the rows deletes
+    this one, or is refused where it is gone; see writing.py.
+    """
+
+    began_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"files written since {self.began_at}"
+
+
 class Pace(models.Model):
     """How fast one recipe is painted on one kind of device, with one set of options and by one
     version of each library: found out by a worker, and remembered for the next. A row that is

@@ -63,10 +63,14 @@ class BatchSize:
             self.size = 2 * n
 
     def too_large(self, n: int) -> None:
-        """A batch of n did not fit: go back to what did, or try half."""
+        """A batch of n did not fit: go back to what did, or try half of it.
+
+        Half of n filled up to a power of two: where graphs are recorded so many were painted, and
+        a size between would be filled up in every batch to come.
+        """
         if self.best >= n:
             self.best, self.seconds = 0, inf
-        self.size = self.best or max(1, n // 2)
+        self.size = self.best or (1 << (n - 1).bit_length()) // 2 or 1
         self.is_settled = self.is_news = True
 
     def recall(self, row: Pace) -> None:

@@ -95,11 +95,11 @@ def _queue_again(image_ids: Sequence[int], status: Image.Status, *, at: datetime
     """Queue those of some images that have this status, with three new attempts; how many."""
     found: list[int] = []
     n_queued = 0
-    for chunk in queries.cut(image_ids):
+    for chunk in queries.cut(sorted(image_ids)):
         rows = Image.objects.filter(pk__in=chunk, status=status)
         found += rows.values_list("pk", flat=True)
-        n_queued += rows.update(
-            status=Image.Status.QUEUED, attempts=0, error="", finished_at=None, nudged_at=None
+        n_queued += _change(
+            rows, status=Image.Status.QUEUED, attempts=0, error="", finished_at=None, nudged_at=None
         )
     if found:
         transaction.on_commit(partial(_nudge_now_or_later, found, at=at))
@@ -112,16 +112,25 @@ def withdraw(images: QuerySet[Image]) -> int:
     Which of them nobody else wants is the caller's to know. A claim on them is lost with its
     token, so that what its worker paints of them is not stored. READY and FAILED ones stay.
     """
-    with transaction.atomic():
-        # Locked by number, as workers take them: or one of two waits for the other in a circle.
-        rows = images.filter(status__in=PENDING).select_for_update(of=("self",)).order_by("pk")
-        ids = list(rows.values_list("pk", flat=True))
-        return sum(
-            Image.objects.filter(pk__in=chunk, status__in=PENDING).update(
-                status=Image.Status.CANCELLED, claim_token="", lease_expires_at=None
-            )
-            for chunk in queries.cut(ids)
-        )
+    return _change(
+        images.filter(status__in=PENDING),
+        status=Image.Status.CANCELLED,
+        claim_token="",
+        lease_expires_at=None,
+    )
+
+
+@transaction.atomic
+def _change(rows: QuerySet[Image], **fields: Any) -> int:
+    """Write the same into some images, whose rows are locked by number first; how many.
+
+    An UPDATE alone locks rows in the order in which it comes upon them. Of two that come from
+    two sides, each would wait for the other, until the database breaks one off. The lock is none
+    on keys: entries that are laid meanwhile may point at these rows.
+    """
+    locked = rows.select_for_update(of=("self",), no_key=True).order_by("pk")
+    ids = list(locked.values_list("pk", flat=True))
+    return sum(rows.filter(pk__in=chunk).update(**fields) for chunk in queries.cut(ids))
 
 
 def preflight(recipe: Recipe) -> list[str]:
@@ -159,7 +168,7 @@ def _nudge(image_ids: Sequence[int], *, at: datetime) -> int:
         for first in range(0, len(same_recipe), CHUNK):
             chunk = same_recipe[first : first + CHUNK]
             messages.send(chunk)
-            Image.objects.filter(pk__in=chunk).update(nudged_at=at)
+            _change(Image.objects.filter(pk__in=chunk, status__in=PENDING), nudged_at=at)
             n_sent += len(chunk)
     return n_sent
 
@@ -194,9 +203,10 @@ class Claim:
     token: str
     images: tuple[Image, ...]
 
-    def rows(self) -> QuerySet[Image]:
-        """Those of them that are still this claim's: the condition of every write under it."""
-        ids = [image.pk for image in self.images]
+    def rows(self, of: Sequence[Image] | None = None) -> QuerySet[Image]:
+        """Those of them, or of some of them, that are still this claim's: the condition of every
+        write under it."""
+        ids = [image.pk for image in (self.images if of is None else of)]
         return Image.objects.filter(pk__in=ids, status=Image.Status.CLAIMED, claim_token=self.token)
 
 
@@ -208,8 +218,11 @@ def claim_images(
     An image under which the painter died three times is FAILED here and now.
     """
     token = f"{task_id}:{secrets.token_hex(8)}"
-    Image.objects.filter(queries.claimable(at=at, task_id=task_id), pk__in=image_ids).update(
-        status=Image.Status.CLAIMED, claim_token=token, lease_expires_at=at + lease
+    _change(
+        Image.objects.filter(queries.claimable(at=at, task_id=task_id), pk__in=image_ids),
+        status=Image.Status.CLAIMED,
+        claim_token=token,
+        lease_expires_at=at + lease,
     )
     claimed = Image.objects.filter(pk__in=image_ids, claim_token=token).order_by("pk")
     claim = Claim(token, tuple(claimed))
@@ -230,22 +243,27 @@ def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetim
     """
     ids = [image.pk for image in batch]
     one_more = Case(When(pk__in=ids, then=1), default=0)
-    claim.rows().update(lease_expires_at=at + lease, attempts=F("attempts") + one_more)
-    return list(claim.rows().filter(pk__in=ids).order_by("pk"))
+    _change(claim.rows(), lease_expires_at=at + lease, attempts=F("attempts") + one_more)
+    return list(claim.rows(batch).order_by("pk"))
 
 
 def give_back(claim: Claim, batch: Sequence[Image]) -> list[Image]:
     """Take back an attempt that was no fault of these images: the batch was too large."""
-    ids = [image.pk for image in batch]
-    claim.rows().filter(pk__in=ids, attempts__gt=0).update(attempts=F("attempts") - 1)
-    return list(claim.rows().filter(pk__in=ids).order_by("pk"))
+    _change(claim.rows(batch).filter(attempts__gt=0), attempts=F("attempts") - 1)
+    return list(claim.rows(batch).order_by("pk"))
 
 
 def release(claim: Claim, batch: Sequence[Image]) -> None:
     """Stop cleanly: the batch at hand gets its attempt back, what is not stored waits again."""
-    with transaction.atomic():
-        give_back(claim, batch)
-        claim.rows().update(status=Image.Status.QUEUED, claim_token="", lease_expires_at=None)
+    ids = [image.pk for image in batch]
+    one_less = Case(When(pk__in=ids, attempts__gt=0, then=1), default=0)
+    _change(
+        claim.rows(),
+        status=Image.Status.QUEUED,
+        claim_token="",
+        lease_expires_at=None,
+        attempts=F("attempts") - one_less,
+    )
 
 
 @dataclass(frozen=True)
@@ -273,7 +291,7 @@ def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime)
         return 0
     lost, replaced = list[Written](), list[str]()
     with transaction.atomic():
-        # In the order in which `withdraw` locks rows, so that neither waits for the other.
+        # In the order in which `_change` locks rows, so that neither waits for the other.
         for one in sorted(paintings, key=lambda one: one.image.pk):
             if not _store(claim, one, at):
                 lost.append(one)
@@ -290,33 +308,25 @@ def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime)
 
 
 def _store(claim: Claim, painting: Written, at: datetime) -> int:
-    return (
-        claim.rows()
-        .filter(pk=painting.image.pk)
-        .update(
-            status=Image.Status.READY,
-            claim_token="",
-            lease_expires_at=None,
-            error="",
-            finished_at=at,
-            provenance=painting.provenance,
-            **painting.file,
-        )
+    return claim.rows([painting.image]).update(
+        status=Image.Status.READY,
+        claim_token="",
+        lease_expires_at=None,
+        error="",
+        finished_at=at,
+        provenance=painting.provenance,
+        **painting.file,
     )
 
 
 def store_failure(claim: Claim, image: Image, *, reason: str, at: datetime) -> bool:
     """Give an image up, and say why; a lost claim fails nothing."""
-    failed = (
-        claim.rows()
-        .filter(pk=image.pk)
-        .update(
-            status=Image.Status.FAILED,
-            claim_token="",
-            lease_expires_at=None,
-            error=reason.replace("\0", "") or "no reason was given",
-            finished_at=at,
-        )
+    failed = claim.rows([image]).update(
+        status=Image.Status.FAILED,
+        claim_token="",
+        lease_expires_at=None,
+        error=reason.replace("\0", "") or "no reason was given",
+        finished_at=at,
     )
     return bool(failed)
 

@@ -232,8 +232,8 @@ def token_not_checked() -> None:
     from generation.models import Image
 
     class Loose(services.Claim):
-        def rows(self) -> Any:
-            return Image.objects.filter(pk__in=[image.pk for image in self.images])
+        def rows(self, of: Any = None) -> Any:
+            return Image.objects.filter(pk__in=[image.pk for image in of or self.images])
 
     store = services.store_paintings
 

@@ -33,7 +33,8 @@ class Looks:
     """The looks of a study that declared some."""
 
     at: tuple[float, ...] | None  # shares of the planned votes; None: at any time
-    n_planned: int
+    n_planned: int  # votes, when the study opened
+    n_given: int  # answers to planned ballots by now, counted or not
     tightest_at: float  # votes planned for one pair under one criterion
     taken: tuple[Cut, ...]
 
@@ -94,7 +95,7 @@ def looks_of(
     ]
     if is_closed or at is None:
         cuts.append((None, n_given.size))
-    return Looks(at, n_planned, tightest_at, tuple(_apart(cuts, n_planned)))
+    return Looks(at, n_planned, n_given_in_all, tightest_at, tuple(_apart(cuts, n_planned)))
 
 
 def _apart(cuts: Sequence[tuple[float | None, int]], n_planned: int) -> Iterator[Cut]:

@@ -176,9 +176,13 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
 
 def _ids_given(study: Study) -> NDArray[np.int64]:
     """Of every answer to a planned ballot, rising. A second take is no further answer: it came
-    later than the first, and counts from then on."""
-    first_takes = _stored_votes().filter(take=1, showing__rater__study=study).order_by("pk")
-    return np.fromiter(first_takes.values_list("pk", flat=True), dtype=np.int64)
+    later than the first, and counts from then on. Nor is one that came after closing; what holds
+    its ballot did not, whatever the clocks say."""
+    given = _stored_votes().filter(take=1, showing__rater__study=study)
+    if study.closed_at is not None:
+        was_in_time = Q(voted_at__lte=study.closed_at) | Q(showing__held_ballot__isnull=False)
+        given = given.filter(was_in_time)
+    return np.fromiter(given.order_by("pk").values_list("pk", flat=True), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ def _looks_json(summary: Summary) -> Json | None:
     return {
         "at": list(looks.at) if looks.at is not None else ANY_TIME,
         "n_planned": looks.n_planned,
+        "n_given": looks.n_given,
+        "tightest_at": looks.tightest_at,
         "taken": [
             {**_plain(cut), "boundary": boundary}
             for cut, boundary in zip(looks.taken, boundaries, strict=True)

@@ -5,14 +5,15 @@ Nothing here knows a database: a path comes in, numbered columns or a readable e
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from evalsite.results.summary import Column
+from evalsite.results.summary import Column, Rows
 from evalsite.results.votes_text import SHOWN_PROBLEMS, Lines, VotesFileError, read_columns
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats
 
@@ -31,7 +32,11 @@ COLUMNS = {
     "challenge": ("challenge",),
     "rater_group": ("rater_group", "group"),
     "voted_at": ("voted_at", "time", "timestamp", "tstamp"),
+    "simulated": ("simulated",),
 }
+# Columns of whole numbers in a study's own votes.csv, with the least that each may hold. They are
+# read where that study's report says what they count.
+OWN_COLUMNS = {"n_given": 1, "response_ms": 0}
 REQUIRED = ("system_a", "system_b", "winner")
 DEFAULT_CRITERION = "overall"
 NO_LABELS = {"none", ""}
@@ -41,6 +46,11 @@ WINNERS = {
     **dict.fromkeys(
         ("tie", "tie (bothbad)", "tie (both bad)", "bothbad", "both_bad", "both", "draw"), 0.5
     ),
+}
+AMBIGUOUS = -1.0  # what such a word says where it is also the name of the other system
+TRUTHS = {
+    **dict.fromkeys(("true", "yes", "1"), 1.0),
+    **dict.fromkeys(("false", "no", "0", *NO_LABELS), 0.0),
 }
 LEFTS = {
     **dict.fromkeys(("a", "model_a", "system_a"), True),
@@ -64,40 +74,50 @@ class VoteTable:
     categories: Column | None
     challenges: Column | None
     rater_groups: Column | None
+    simulated: NDArray[np.bool_] | None  # whether a program gave the vote
+    counts: Mapping[str, NDArray[np.int64]]  # OWN_COLUMNS by name, of a study's own votes
     unused: tuple[str, ...]  # columns of the file that say nothing here
 
     def __len__(self) -> int:
         return self.outcomes.size
 
+    def rows(self, kept: Rows) -> "VoteTable":
+        """Some of the votes, or all in another order."""
+
+        def of(column: Any) -> Any:
+            match column:
+                case Column():
+                    return column.rows(kept)
+                case np.ndarray():
+                    return column[kept]
+                case dict():
+                    return {name: of(values) for name, values in column.items()}
+            return column
+
+        return VoteTable(**{field.name: of(getattr(self, field.name)) for field in fields(self)})
+
     def only(self, criterion: str) -> "VoteTable":
         """The votes of one criterion, and the systems that they compare."""
-        rows = self.criterion == self.criteria.index(criterion)
-        first, second = self.first[rows], self.second[rows]
-        kept = np.union1d(first, second)
-        return VoteTable(
+        part = self.rows(self.criterion == self.criteria.index(criterion))
+        kept = np.union1d(part.first, part.second)
+        return replace(
+            part,
             criteria=(criterion,),
             systems=tuple(self.systems[i] for i in kept.tolist()),
-            criterion=np.zeros(first.size, dtype=np.intp),
-            first=np.searchsorted(kept, first),
-            second=np.searchsorted(kept, second),
-            outcomes=self.outcomes[rows],
-            raters=_of_rows(self.raters, rows),
-            prompts=_of_rows(self.prompts, rows),
-            a_on_left=None if self.a_on_left is None else self.a_on_left[rows],
-            categories=_of_rows(self.categories, rows),
-            challenges=_of_rows(self.challenges, rows),
-            rater_groups=_of_rows(self.rater_groups, rows),
-            unused=self.unused,
+            criterion=np.zeros(len(part), dtype=np.intp),
+            first=np.searchsorted(kept, part.first),
+            second=np.searchsorted(kept, part.second),
         )
 
 
-def _of_rows(column: Column | None, rows: NDArray[np.bool_]) -> Column | None:
-    return None if column is None else column.rows(rows)
+def read_votes(
+    path: Path, *, a_is_left: bool = False, are_own: bool = False
+) -> tuple[VoteTable, str]:
+    """The votes of a file, and the sha256 of its bytes. Raises VotesFileError.
 
-
-def read_votes(path: Path, *, a_is_left: bool = False) -> tuple[VoteTable, str]:
-    """The votes of a file, and the sha256 of its bytes. Raises VotesFileError."""
-    table = number_votes(read_columns(path), Lines(path), a_is_left=a_is_left)
+    are_own : the file is a study's own votes.csv, and has OWN_COLUMNS as well.
+    """
+    table = number_votes(read_columns(path), Lines(path), a_is_left=a_is_left, are_own=are_own)
     with path.open("rb") as file:
         return table, hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -105,18 +125,24 @@ def read_votes(path: Path, *, a_is_left: bool = False) -> tuple[VoteTable, str]:
 # Checking and numbering
 
 
-def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) -> VoteTable:
+def number_votes(
+    frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False, are_own: bool = False
+) -> VoteTable:
     """Text columns as numbers, every row checked. Raises VotesFileError with all that is wrong."""
-    theirs = _find_columns(frame.columns, lines.path.name)
+    theirs = _find_columns(frame.columns, lines.path.name, are_own)
     unused = tuple(name for name in frame.columns if name not in theirs.values())
     columns = {ours: number(frame[name]) for ours, name in theirs.items()}
     del frame  # the text takes much more room than its numbers
     first, second, systems = _merge(columns["system_a"], columns["system_b"])
-    outcomes = _meaning(columns["winner"], WINNERS, first, second, systems)
-    sides = None
+    names = () if are_own else systems  # a study's own file never names a winner
+    outcomes = _meaning(columns["winner"], WINNERS, first, second, names)
+    sides = simulated = None
     if "left" in columns:
-        sides = _meaning(columns["left"], LEFTS, first, second, systems)
-    _refuse_bad_rows(columns, first == second, outcomes, sides, lines)
+        sides = _meaning(columns["left"], LEFTS, first, second, names)
+    if "simulated" in columns:
+        simulated = _values(columns["simulated"], TRUTHS)
+    counts = {name: _counts(columns[name]) for name in OWN_COLUMNS if name in columns}
+    _refuse_bad_rows(columns, first == second, outcomes, sides, simulated, counts, lines)
     criterion = columns.get("criterion")
     return VoteTable(
         criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
@@ -127,23 +153,27 @@ def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) 
         outcomes=outcomes,
         raters=_labels(columns.get("rater_id")),
         prompts=_labels(columns.get("prompt_id")),
-        a_on_left=np.ones(first.size, dtype=bool) if a_is_left else _as_sides(sides),
+        a_on_left=_as_sides(sides, first.size, lines, a_is_left=a_is_left),
         categories=_labels(columns.get("category")),
         challenges=_labels(columns.get("challenge")),
         rater_groups=_labels(columns.get("rater_group")),
+        simulated=_as_truths(simulated),
+        counts=counts,
         unused=unused,
     )
 
 
-def _find_columns(names: Sequence[str], file: str) -> dict[str, str]:
+def _find_columns(names: Sequence[str], file: str, are_own: bool) -> dict[str, str]:
     """Our name -> the file's own, for every column that is there."""
     by_lower = {name.strip().lower(): name for name in reversed(names)}
+    own = {name: (name,) for name in OWN_COLUMNS if are_own}
     found = {}
-    for ours, spellings in COLUMNS.items():
+    for ours, spellings in (COLUMNS | own).items():
         known = [by_lower[spelling] for spelling in spellings if spelling in by_lower]
         if known:
             found[ours] = known[0]
-    missing = [" or ".join(COLUMNS[name]) for name in REQUIRED if name not in found]
+    required = [(name, COLUMNS[name]) for name in REQUIRED]
+    missing = [" or ".join(words) for name, words in (*required, *own.items()) if name not in found]
     if missing:
         there = ", ".join(names)
         raise VotesFileError([f"{file}: no column {name}; found {there}" for name in missing])
@@ -175,6 +205,13 @@ def _labels(column: Column | None) -> Column | None:
     return Column(codes[column.codes], column.names)
 
 
+def _counts(column: Column) -> NDArray[np.int64]:
+    """Whole numbers; -1 where there is none."""
+    is_one = [name.isascii() and name.isdigit() and len(name) < 16 for name in column.names]
+    values = [int(name) if good else -1 for name, good in zip(column.names, is_one, strict=True)]
+    return np.array(values, dtype=np.int64)[column.codes]
+
+
 def _merge(one: Column, two: Column) -> tuple[Codes, Codes, tuple[str, ...]]:
     """Two columns over one list of names."""
     names = sorted({*one.names, *two.names})
@@ -192,19 +229,43 @@ def _meaning(
 ) -> Floats:
     """What each row's word says of system_a, 1 or 0 or between; NaN where it says nothing.
 
-    A word is one of `words`, in any case, or the name of one of the row's two systems.
+    A word is one of `words`, in any case, or the name of one of the row's two systems; AMBIGUOUS
+    where it is both and they say different things.
     """
-    values = np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
-    rows = np.flatnonzero(np.isnan(values))
+    values = _values(column, words)
     place = {name: i for i, name in enumerate(systems) if name}
+    is_name = np.array([name in place or name.lower() not in words for name in column.names])
+    rows = np.flatnonzero(is_name[column.codes])
     named = np.array([place.get(name, -1) for name in column.names])[column.codes[rows]]
-    values[rows[named == first[rows]]] = 1.0
-    values[rows[named == second[rows]]] = 0.0
+    for system, value in ((first, 1.0), (second, 0.0)):
+        own = rows[named == system[rows]]
+        values[own] = np.where(np.isnan(values[own]) | (values[own] == value), value, AMBIGUOUS)
     return values
 
 
-def _as_sides(sides: Floats | None) -> NDArray[np.bool_] | None:
-    return None if sides is None else sides == 1
+def _as_sides(
+    sides: Floats | None, n_votes: int, lines: Lines, *, a_is_left: bool
+) -> NDArray[np.bool_] | None:
+    if a_is_left and sides is not None:
+        against = np.flatnonzero(sides != 1)
+        if against.size:
+            (place,) = lines.name([int(against[0])])
+            raise VotesFileError(
+                [f"{place}: left: expected a on every row, as --a-is-left says, found b"],
+                against.size - 1,
+            )
+    if a_is_left:
+        return np.ones(n_votes, dtype=bool)
+    return _as_truths(sides)
+
+
+def _values(column: Column, words: Mapping[str, float]) -> Floats:
+    """What each row's word says, in any case; NaN where it is none of these."""
+    return np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+
+
+def _as_truths(values: Floats | None) -> NDArray[np.bool_] | None:
+    return None if values is None else values == 1
 
 
 def _refuse_bad_rows(
@@ -212,6 +273,8 @@ def _refuse_bad_rows(
     same: NDArray[np.bool_],
     outcomes: Floats,
     sides: Floats | None,
+    simulated: Floats | None,
+    counts: Mapping[str, NDArray[np.int64]],
     lines: Lines,
 ) -> None:
     """Raises VotesFileError that names the line, column and reason of every bad row."""
@@ -234,8 +297,14 @@ def _refuse_bad_rows(
     empty = np.array([not name for name in columns["system_a"].names])[columns["system_a"].codes]
     look(same & ~empty, "system_b", "another system than system_a")
     look(np.isnan(outcomes), "winner", "a, b or tie")
+    look(outcomes == AMBIGUOUS, "winner", "a word that cannot also mean another system")
     if sides is not None:
         look(np.isnan(sides), "left", "a or b")
+        look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
+    if simulated is not None:
+        look(np.isnan(simulated), "simulated", "true or false")
+    for name, values in counts.items():
+        look(values < OWN_COLUMNS[name], name, f"a whole number of at least {OWN_COLUMNS[name]}")
     if bad:
         shown = sorted(bad)[:SHOWN_PROBLEMS]
         places = lines.name([row for row, _ in shown])

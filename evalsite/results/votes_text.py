@@ -1,9 +1,12 @@
 """A file of votes as columns of text, and where each row stands in it: CSV, TSV, JSONL, Parquet."""
 
+import codecs
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
@@ -40,14 +43,33 @@ def read_columns(path: Path) -> pl.DataFrame:
         raise VotesFileError([f"{path.name}: holds no votes"]) from error
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise VotesFileError(list(_unreadable(path, error))) from error
+    _check_names(frame.columns, path)
     if frame.is_empty():
         raise VotesFileError([f"{path.name}: holds no votes"])
     return frame
 
 
 def _read_separated(path: Path) -> pl.DataFrame:
+    _check_head(path)
     frame = _as_text(pl.read_csv(path, separator=_separator(path), infer_schema=False))
     return frame.filter(pl.any_horizontal(pl.all() != ""))  # an empty line is no vote
+
+
+def _check_head(path: Path) -> None:
+    """Refuse what would be read, but not as it was meant: two columns of one name, UTF-16."""
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise VotesFileError([f"{path.name}: expected UTF-8 text, found UTF-16"])
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        head = next(csv.reader(text, delimiter=_separator(path)), [])
+    _check_names(head, path)
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    plain = [name.strip().lower() for name in names]
+    twice = sorted({name for name in plain if name and plain.count(name) > 1})
+    if twice:
+        raise VotesFileError([f"{path.name}: two columns are called {name}" for name in twice])
 
 
 def _separator(path: Path) -> str:
@@ -60,7 +82,9 @@ def _separator(path: Path) -> str:
 
 
 def _read_jsonl(path: Path) -> pl.DataFrame:
-    return _as_text(pl.read_ndjson(path, infer_schema_length=None))
+    with path.open("rb") as file:  # polars takes a byte order mark for a part of the first row
+        source = io.BytesIO(file.read()) if file.read(3) == codecs.BOM_UTF8 else path
+    return _as_text(pl.read_ndjson(source, infer_schema_length=None))
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
@@ -68,7 +92,12 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 
 def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    plain = [name for name, kind in frame.schema.items() if not kind.is_nested()]
+    """Lists, records and bytes are passed over: no vote is written with them."""
+    plain = [
+        name for name, kind in frame.schema.items() if not kind.is_nested() and kind != pl.Binary
+    ]
+    numbers = [name for name in plain if frame.schema[name].is_float()]
+    frame = frame.with_columns(pl.col(numbers).fill_nan(None))  # a hole in a table, and no name
     return frame.select(pl.col(plain).cast(pl.String).fill_null(""))
 
 
@@ -84,8 +113,10 @@ def _unreadable(path: Path, error: Exception) -> Iterator[str]:
         line = data.count(b"\n", 0, broken.start) + 1
         yield f"{path.name}: line {line}: expected UTF-8 text"
         return
-    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
-    found = list(_broken_json(text) if is_json else _broken_rows(text, _separator(path)))
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        found = list(_broken_json(text))
+    else:
+        found = list(_broken_rows(text, _separator(path))) or list(_lone_quotes(text))
     for line, reason in found[:SHOWN_PROBLEMS]:
         yield f"{path.name}: line {line}: {reason}"
     if not found:
@@ -100,15 +131,25 @@ def _broken_rows(text: str, separator: str) -> Iterator[tuple[int, str]]:
             yield rows.line_num, f"expected {width} cells, found {len(row)}"
 
 
+def _lone_quotes(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count('"') % 2:
+            yield number, 'expected each " inside a cell doubled, and the cell in quotes'
+
+
 def _broken_json(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            row = json.loads(line) if line.strip() else {}
+            row = json.loads(line, parse_constant=_no_number) if line.strip() else {}
         except json.JSONDecodeError as error:
             yield number, f"expected JSON: {error.msg}"
         else:
             if not isinstance(row, dict):
                 yield number, "expected an object"
+
+
+def _no_number(word: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{word} is no number of JSON", word, 0)
 
 
 class Lines:

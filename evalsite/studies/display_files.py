@@ -14,6 +14,7 @@ from evalsite.studies.models import Entry, Prompt, Study, display_path
 from generation.failures import gist
 from generation.models import Image
 from generation.services import DamagedFileError, read_stored
+from generation.writing import WritingOverError, announced, finish
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def _finish(prompt: Prompt, at: datetime) -> int:
         return 0
     frame = _frame_of(prompt.study)
     files = display.display_files([pictures[entry.pk] for entry in shown], frame)
-    return _store(shown, files, frame)
+    return _store(shown, files, frame, at=at)
 
 
 def _read(entries: list[Entry], at: datetime) -> tuple[dict[int, Picture], Unshowable]:
@@ -86,33 +87,39 @@ def _frame_of(study: Study) -> display.Frame:
     return display.Frame(study.display_size, study.resampler, study.upscaler)
 
 
-def _store(entries: list[Entry], files: list[bytes], frame: display.Frame) -> int:
+def _store(entries: list[Entry], files: list[bytes], frame: display.Frame, *, at: datetime) -> int:
     """Files first, then the rows, all or none; whoever comes second deletes its files.
 
     The study's row is locked, so that no draft whose display settings were edited in the
     meantime keeps files of the old ones.
     """
-    names = [
-        default_storage.save(display_path(entry, display.SUFFIX), ContentFile(data))
-        for entry, data in zip(entries, files)
-    ]
-    try:
-        with transaction.atomic():
-            study = Study.objects.select_for_update().get(pk=entries[0].prompt.study_id)
-            if study.state != Study.State.DRAFT or _frame_of(study) != frame:
-                raise _ComeSecondError
-            for entry, name in zip(entries, names):
-                rows = Entry.objects.filter(pk=entry.pk, image=entry.image, display=entry.display)
-                if not rows.update(display=name):
-                    raise _ComeSecondError
-    except _ComeSecondError:
-        for name in names:
-            default_storage.delete(name)
-        return 0
+    with announced(at=at) as writing:
+        names = [
+            default_storage.save(display_path(entry, display.SUFFIX), ContentFile(data))
+            for entry, data in zip(entries, files)
+        ]
+        try:
+            with transaction.atomic():
+                finish(writing)
+                _point_at(entries, names, frame)
+        except (_ComeSecondError, WritingOverError):
+            for name in names:
+                default_storage.delete(name)
+            return 0
     for entry in entries:
         if entry.display.name:  # made before an image of the prompt changed
             default_storage.delete(entry.display.name)
     return len(entries)
+
+
+def _point_at(entries: list[Entry], names: list[str], frame: display.Frame) -> None:
+    study = Study.objects.select_for_update().get(pk=entries[0].prompt.study_id)
+    if study.state != Study.State.DRAFT or _frame_of(study) != frame:
+        raise _ComeSecondError
+    for entry, name in zip(entries, names):
+        rows = Entry.objects.filter(pk=entry.pk, image=entry.image, display=entry.display)
+        if not rows.update(display=name):
+            raise _ComeSecondError
 
 
 class _ComeSecondError(Exception):

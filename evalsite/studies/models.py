@@ -29,10 +29,12 @@ in that form for research.
 Taking part is voluntary. You may skip any pair, and you may stop at any time by closing the page.
 """
 
+DISPLAY = "display"  # the folder of what raters see in the store
+
 
 def display_path(entry: "Entry", filename: str) -> str:
     """A random name: the path of a file that raters see must not tell its system."""
-    return f"display/{secrets.token_hex(16)}{filename[filename.rfind('.') :]}"
+    return f"{DISPLAY}/{secrets.token_hex(16)}{filename[filename.rfind('.') :]}"
 
 
 class Study(models.Model):

@@ -156,15 +156,21 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
             study.claims, systems=keys, criteria=criteria, baseline=study.baseline
         )
     if not pairs or not n_live:
-        return [*found, f"nothing to compare: {len(keys)} systems, {n_live} prompts in the study"]
+        return [
+            *found,
+            f"nothing to compare: {len(keys):,} systems, {n_live:,} prompts in the study",
+        ]
     laid = _count_laid_pairs(study)
     wanted = Counter(dict.fromkeys(pairs, n_live))
     if laid != wanted:
         n_missing, n_surplus = (wanted - laid).total(), (laid - wanted).total()
-        found.append(f"the pairs are not laid: {n_missing} missing, {n_surplus} no longer wanted")
+        found.append(
+            f"the pairs are not laid: {n_missing:,} missing, {n_surplus:,} no longer wanted"
+        )
     n_waiting = entries_without_display(study).count()
     if n_waiting:
-        found.append(f"{n_waiting} images are not ready to be shown yet")
+        images = "1 image is" if n_waiting == 1 else f"{n_waiting:,} images are"
+        found.append(f"{images} not ready to be shown yet")
     found += too_small(study)  # a painted size is known only now
     found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():

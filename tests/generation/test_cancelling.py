@@ -1,9 +1,11 @@
 """Images that nobody wants any more: a claim on them is lost, READY ones stay, all may return."""
 
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 from PIL import Image as Pictures
 
 from generation import messages, services
@@ -126,6 +128,70 @@ def test_an_image_that_is_cancelled_while_it_is_stored_is_one_or_the_other():
     other.join()
     assert statuses(ids) == ["READY" if kept else "CANCELLED" for kept in stored]
     assert len(stored_files() - before) == sum(stored)
+
+
+WORKERS_ACTS = {
+    "release": lambda ids: services.release(held_by_worker(ids), []),
+    "renew": lambda ids: services.renew(held_by_worker(ids), [], lease=MINUTE, at=NOON),
+    "claim": lambda ids: claim(ids, task_id="worker"),  # of the same task: takes it over
+}
+
+
+def held_by_worker(ids: list[int]) -> services.Claim:
+    images = list(Image.objects.filter(pk__in=ids))
+    return services.Claim(images[0].claim_token, tuple(images))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", WORKERS_ACTS)
+def test_whoever_cancels_and_a_worker_do_not_wait_for_each_other(act):
+    """Both want all rows, of which the first lies last in its table, and somebody holds it for a
+    moment: so whoever cancels comes to wait for it first, and then the worker.
+    """
+    if connection.vendor != "postgresql":
+        pytest.skip("cannot go wrong on SQLite: who writes, locks all of it")
+    ids = queued(6)
+    claim(ids, task_id="worker")
+    Image.objects.filter(pk=ids[0]).update(digest="0" * 64)  # indexed: the row is written anew
+    errors: list[Exception] = []
+
+    def run(what: Callable[[list[int]], object]) -> None:
+        try:
+            what(ids)
+        except OperationalError as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in (withdraw, WORKERS_ACTS[act])]
+    with transaction.atomic():
+        Image.objects.select_for_update().get(pk=ids[0])
+        for n_before, thread in enumerate(threads):
+            thread.start()
+            wait_until(lambda n=n_before + 1: n_waiting() == n)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert statuses(ids) == ["CANCELLED"] * 6
+
+
+def n_waiting() -> int:
+    """How many connections to this database wait for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # or one transaction sees one state
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if is_so():
+            return
+        time.sleep(0.02)
+    raise AssertionError("ten seconds were not enough")
 
 
 def store(held: services.Claim, image: Image) -> bool:

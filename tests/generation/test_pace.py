@@ -237,8 +237,17 @@ def test_memory_that_is_full_sends_back_to_what_fitted():
     assert (batch.size, batch.is_settled) == (8, True)
     batch.too_large(8)  # somebody else took memory
     assert batch.size == 4
-    batch.too_large(3)
-    assert batch.size == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(32, 16), (16, 8), (12, 8), (9, 8), (8, 4), (3, 2), (2, 1), (1, 1)]
+)
+def test_an_odd_batch_that_does_not_fit_leaves_no_odd_size_behind(n, expected):
+    """Twelve are painted as sixteen where graphs are recorded, so that eight may fit; of six, each
+    batch to come would be painted as eight."""
+    batch = BatchSize(16, 32)
+    batch.too_large(n)
+    assert batch.size == expected
 
 
 def test_a_larger_batch_is_tried_found_faster_and_remembered_by_the_next_worker():

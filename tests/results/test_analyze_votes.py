@@ -243,6 +243,35 @@ def test_a_system_that_never_loses_is_not_estimable(tmp_path):
     assert (dog["estimable"], dog["rating"], dog["win_rate"]) == (False, None, 1.0)
 
 
+def test_votes_of_programs_stay_marked(tmp_path):
+    marked = [[*row, "True"] for row in rows()]
+    votes = write(tmp_path / "v.csv", marked, COLUMNS + ",simulated")
+    report, said = analyze(votes, tmp_path / "out")
+    assert report["settings"]["n_simulated"] == 240
+    assert "The raters of this study are programs." in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<title>[Simulated] v.csv: results</title>" in page
+    assert "<strong>Simulated.</strong> The raters of this study are programs." in page
+    for name in ("pairs", "systems", "claims"):
+        head, *lines = (tmp_path / "out" / f"{name}.csv").read_text().splitlines()
+        assert head.endswith(",simulated")
+        assert {line.rpartition(",")[2] for line in lines} == {"true"}
+
+
+def test_some_votes_of_programs_are_counted(tmp_path):
+    marked = [[*row, "yes" if i < 30 else "no"] for i, row in enumerate(rows())]
+    votes = write(tmp_path / "v.csv", marked, COLUMNS + ",simulated")
+    report, said = analyze(votes, tmp_path / "out")
+    assert report["settings"]["n_simulated"] == 30
+    assert "Programs gave 30 of these 240 votes" in said
+    unmarked, said = analyze(write(tmp_path / "w.csv", rows()), tmp_path / "unmarked")
+    assert unmarked["settings"]["n_simulated"] == 0
+    assert "Programs" not in said
+    assert (
+        "imulated" not in (tmp_path / "unmarked" / "report.html").read_text().split("</style>")[1]
+    )
+
+
 def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
     votes = write(tmp_path / "v.csv", [*rows(), ["q", "r", "p", "ant", "ant", "a"]])
     with pytest.raises(CommandError, match=r"v\.csv: line 242: system_b: expected another"):
@@ -255,12 +284,19 @@ def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
     [
         (["--confidence", "1.5"], "confidence must lie between 0 and 1"),
         (["--criterion", "beauty"], "no votes on criterion beauty; found q"),
+        (["--seed", "-1"], "--seed: expected a whole number from 0, found -1"),
     ],
 )
 def test_impossible_options_are_refused(tmp_path, options, reason):
     votes = write(tmp_path / "v.csv", rows(20))
     with pytest.raises(CommandError, match=reason):
         call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"), *options)
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    votes = write(tmp_path / "v.csv", rows(20))
+    with pytest.raises(CommandError, match=r"v\.csv/out: cannot be written: .*(exists|directory)"):
+        call_command("analyze_votes", str(votes), "--out", str(votes / "out"))
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):

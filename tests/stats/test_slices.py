@@ -145,6 +145,41 @@ def test_heterogeneity_by_hand():
     assert found.warnings == ()
 
 
+# Votes and wins on twelve prompts of three slices, and what statsmodels 0.15 and scipy 1.17 make of
+# them, with y the votes of a slice and prompt their prompts:
+#
+#     fit = sm.OLS(y, np.ones(y.size)).fit(cov_type="cluster", cov_kwds={"groups": prompt})
+#     combine_effects(rates, variances).q        statsmodels.stats.meta_analysis; V_k = bse**2
+#     permutation_test(([0, 1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11]), q, vectorized=False,
+#         n_resamples=np.inf, alternative="greater").pvalue      all 27,720 ways, q as above
+#     OLSInfluence(sm.OLS(w * wins / votes, w).fit()).dfbeta     w = np.sqrt(votes)
+PROMPT_VOTES = [6, 3, 8, 4, 5, 7, 2, 9, 5, 4, 10, 6]
+PROMPT_WINS = [5, 3, 5, 1, 3, 3, 1, 2, 2, 1, 3, 0]
+THREE_SLICES = np.repeat(["a", "b", "c"], [5, 4, 3])
+DFBETA = [
+    *(0.0393375, 0.0263505, 0.0268472, -0.0104794, 0.0140399, 0.0009350),
+    *(0.0023794, -0.0297101, -0.0015851, -0.0104794, -0.0203881, -0.0400276),
+]
+
+
+def votes_on_prompts():
+    """One pair's votes with those wins, each of a rater of its own."""
+    wins = zip(PROMPT_WINS, PROMPT_VOTES, strict=True)
+    outcomes = np.concatenate([np.arange(n) < k for k, n in wins]).astype(float)
+    n, prompts = outcomes.size, np.repeat(np.arange(12), PROMPT_VOTES)
+    return check_votes(np.zeros(n, int), np.ones(n, int), outcomes, None, prompts)
+
+
+def test_heterogeneity_agrees_with_statsmodels_and_scipy():
+    votes = votes_on_prompts()
+    found = slice_win_rates(votes, THREE_SLICES[votes.prompts], rng=1, rounds=20_000)
+    rates = [one.result.win_rate for one in found.win_rates]
+    assert rates == pytest.approx([0.65384615, 0.34782609, 0.2])
+    (test,) = found.heterogeneity
+    assert test.statistic == pytest.approx(11.849391518)
+    assert test.p_value == pytest.approx(0.069336219, abs=0.006)  # three standard errors
+
+
 def test_slices_of_raters_exchange_raters():
     groups = ["experts" if rater in "AB" else "crowd" for rater in "ABCD" * 5]
     rng = np.random.default_rng(4)
@@ -291,6 +326,14 @@ def test_influence_by_hand():
     assert [one.pseudo_value for one in found] == pytest.approx([1, 0, 1 / 4, 1 / 2])
     assert [one.win_rate for one in found] == pytest.approx([1, 0, 1 / 4, 1 / 2])
     assert [one.n for one in found] == [2, 2, 2, 2]
+
+
+def test_influence_agrees_with_statsmodels():
+    found = {one.prompt: one.influence for one in prompt_influence(votes_on_prompts(), (0, 1))}
+    assert len(found) == 10  # the most influential ones
+    assert found == pytest.approx({prompt: DFBETA[prompt] for prompt in found}, abs=1e-7)
+    whole = prompt_influence(votes_on_prompts(), (0, 1), top=None)
+    assert [one.prompt for one in whole] == sorted(range(12), key=lambda g: -abs(DFBETA[g]))
 
 
 def test_without_a_prompt_is_the_win_rate_of_the_other_votes():

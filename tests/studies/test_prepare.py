@@ -220,7 +220,7 @@ def test_whoever_comes_second_leaves_no_file_behind(tmp_path):
     make_display_files(at=NOON)
     before = stored_display_files()
     frame = display_files._frame_of(study)
-    assert display_files._store(slow, [b"late"] * 3, frame) == 0
+    assert display_files._store(slow, [b"late"] * 3, frame, at=NOON) == 0
     assert stored_display_files() == before
     assert not Entry.objects.filter(display="").exists()
 
@@ -232,7 +232,7 @@ def test_files_of_an_image_no_longer_wanted_are_not_attached(tmp_path):
     other = entry(study, "a", 1)
     Entry.objects.filter(pk=slow[0].pk).update(image=other.image)  # the draft changed meanwhile
     frame = display_files._frame_of(study)
-    assert display_files._store(slow, [b"late"] * 3, frame) == 0
+    assert display_files._store(slow, [b"late"] * 3, frame, at=NOON) == 0
     assert not Entry.objects.exclude(display="").exists()  # all or none
 
 
@@ -242,7 +242,7 @@ def test_files_made_for_an_older_frame_are_not_attached(tmp_path):
     slow = list(study.prompts.first().entries.select_related("image", "system"))
     frame = display_files._frame_of(study)
     Study.objects.filter(pk=study.pk).update(display_size=32)  # edited while files were made
-    assert display_files._store(slow, [b"late"] * 3, frame) == 0
+    assert display_files._store(slow, [b"late"] * 3, frame, at=NOON) == 0
     assert not Entry.objects.exclude(display="").exists()
 
 

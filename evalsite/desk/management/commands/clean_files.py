@@ -1,4 +1,4 @@
-"""`manage.py clean_files`: removes image files that no row points at."""
+"""`manage.py clean_files`: removes files that no row points at."""
 
 import re
 import time
@@ -9,9 +9,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from evalsite.studies.models import DISPLAY
 from generation import leftovers
+from generation.models import IMAGES
 
-SHORTEST = timedelta(hours=1)  # an import writes all its files before their rows
+FOLDERS = (IMAGES, DISPLAY)
+SHORTEST = timedelta(hours=1)
 NAP_S = 1.0
 
 
@@ -22,14 +25,14 @@ def duration(text: str) -> timedelta:
         raise ArgumentTypeError(f"expected hours or days, such as 36h or 2d, found {text!r}")
     length = timedelta(**{{"h": "hours", "d": "days"}[found[2]]: int(found[1])})
     if length < SHORTEST:
-        raise ArgumentTypeError("expected 1h or more: an import writes files before their rows")
+        raise ArgumentTypeError("expected 1h or more: files are written before their rows")
     return length
 
 
 class Command(BaseCommand):
     help = (
-        "Removes image files that no row points at: what a process left behind that was killed "
-        "while it stored. Removes nothing while a claim could still store one of them."
+        "Removes images and display files that no row points at: what a process left behind that "
+        "was killed while it stored. Removes nothing while another could still store one of them."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -46,15 +49,16 @@ class Command(BaseCommand):
             type=float,
             default=600.0,
             metavar="SECONDS",
-            help="for images that are being painted (600)",
+            help="for what is being painted, imported or made (600)",
         )
         parser.add_argument(
             "--most", action="store_true", help="even where more files go than stay"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        at = timezone.now()
         try:
-            found = leftovers.find(before=timezone.now() - options["older_than"])
+            found = leftovers.find(FOLDERS, before=at - options["older_than"])
         except NotImplementedError:
             raise CommandError("This store cannot list its files.") from None
         if options["dry_run"]:
@@ -65,17 +69,31 @@ class Command(BaseCommand):
         if len(found.names) > found.n_kept and not options["most"]:
             raise CommandError(
                 f"{len(found.names)} files would go and {found.n_kept} stay. Is this the database "
-                "that these images belong to? If so, say --most. Nothing was removed."
+                "that these files belong to? If so, say --most. Nothing was removed."
             )
-        self._wait_for_claims(found, options["wait"])
+        leftovers.end_overdue(found, at=at)
+        self._wait(found, options["wait"])
         self.stdout.write(f"Removed {leftovers.remove(found)} files that no row points at.")
 
-    def _wait_for_claims(self, found: leftovers.Leftovers, patience_s: float) -> None:
+    def _wait(self, found: leftovers.Leftovers, patience_s: float) -> None:
         until = time.monotonic() + patience_s
-        while found.names and (n_held := leftovers.n_held(found)):
+        while found.names and (reasons := _reasons(found)):
             if time.monotonic() > until:
                 raise CommandError(
-                    f"{n_held} images are still held by workers that may store one of these "
-                    "files. Try again later. Nothing was removed."
+                    f"{' and '.join(reasons)}, and may store one of these files. Try again "
+                    "later. Nothing was removed."
                 )
             time.sleep(NAP_S)
+
+
+def _reasons(found: leftovers.Leftovers) -> list[str]:
+    """Who could still let a row point at one of the files, in words."""
+    reasons = []
+    if n := leftovers.n_claimed(found):
+        reasons.append(f"{n} images are still held by workers")
+    if n := leftovers.n_writing(found):
+        reasons.append(
+            f"{n} imports or makers of display files are at work, or were killed less than a day "
+            "ago"
+        )
+    return reasons
