@@ -88,6 +88,15 @@ def test_a_file_that_is_cut_short_is_named_even_where_its_hash_was_pinned(checkp
     ]
 
 
+@pytest.mark.parametrize("header", [b'{"__metadata__": 5}', b"[" * 99_999, b"[]", b"{}x"])
+def test_a_header_that_is_none_is_named(checkpoint, header):
+    file = checkpoint / "unet" / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert found(checkpoint) == [
+        f"checkpoint: {file} is no safetensors file: its header cannot be read"
+    ]
+
+
 @pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}'])
 def test_a_header_that_means_nothing_is_named(checkpoint, end):
     file = checkpoint / "unet" / "model.safetensors"
@@ -164,6 +173,26 @@ def test_a_folder_without_an_index_is_refused(checkpoint):
     (checkpoint / "model_index.json").unlink()
     (problem,) = found(checkpoint)
     assert "expected a folder in diffusers' own format" in problem
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{", "{}", '{"_class_name": ["mine", "Mine"]}', "[" * 9999]
+)
+def test_an_index_that_names_no_pipeline_is_refused(checkpoint, index):
+    (checkpoint / "model_index.json").write_text(index)
+    for family in ("sdxl", "diffusers"):
+        (problem,) = found(checkpoint, family=family)
+        assert "cannot be read, or names no pipeline" in problem
+
+
+def test_code_in_a_checkpoint_is_named_since_it_is_not_run(checkpoint):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    index |= {"unet": ["mine", "Net"], "tile": [1, 2, 3]}
+    (checkpoint / "model_index.json").write_text(json.dumps(index))
+    (checkpoint / "unet" / "mine.py").write_text("class Net: ...")
+    assert found(checkpoint) == [
+        f"checkpoint: {checkpoint}/unet/mine.py: code of a checkpoint's own is not run"
+    ]
 
 
 def test_parts_without_weights_are_looked_for_as_well(checkpoint):
