@@ -162,9 +162,13 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
     if laid != wanted:
         n_missing, n_surplus = (wanted - laid).total(), (laid - wanted).total()
         found.append(f"the pairs are not laid: {n_missing} missing, {n_surplus} no longer wanted")
-    n_waiting = entries_without_display(study).count()
-    if n_waiting:
+    waiting = entries_without_display(study)
+    cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
+    counts = waiting.aggregate(n=Count("pk"), cancelled=cancelled)
+    if n_waiting := counts["n"] - counts["cancelled"]:
         found.append(f"{n_waiting} images are not ready to be shown yet")
+    if n_cancelled := counts["cancelled"]:
+        found.append(f"{n_cancelled} images were cancelled: retry asks for them again")
     found += too_small(study)  # a painted size is known only now
     found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():

@@ -44,6 +44,7 @@ from generation.services import (
 from generation.spec import Recipe
 
 ROWS = 500  # written by one statement
+NOTHING_TO_PREPARE = "Nothing of it is left to prepare."
 
 
 # From a file to rows
@@ -226,7 +227,7 @@ def prepare(study: Study, *, retry: bool = False, at: datetime) -> queries.Prepa
     """
     imported = _import(study, at)
     with transaction.atomic():
-        draft = lock_draft(study)
+        draft = lock_draft(study, instead=NOTHING_TO_PREPARE)
         draft.systems.update(painting_cancelled_at=None)
         entries = _wanted_entries(draft, imported, at)
         _lay_entries(draft, entries)
@@ -248,7 +249,7 @@ def _import(study: Study, at: datetime) -> dict[int, dict[str, ImportedImage]]:
     Before the transaction: files are read and written, which takes time.
     """
     if study.state != Study.State.DRAFT:
-        raise StudyNotDraft(study)
+        raise StudyNotDraft(study, NOTHING_TO_PREPARE)
     texts = list(study.prompts.values_list("text", flat=True))
     found: dict[int, dict[str, ImportedImage]] = {}
     problems: list[str] = []
@@ -380,7 +381,7 @@ def delete_draft(study: Study) -> None:
 
     Raises StudyNotDraft: what raters may have seen is never deleted.
     """
-    locked = lock_draft(study)
+    locked = lock_draft(study, instead="What raters may have seen is never deleted.")
     remove_entries(Entry.objects.filter(prompt__study=locked))
     for rows in (locked.prompts, locked.systems, locked.criteria):
         rows.all().delete()

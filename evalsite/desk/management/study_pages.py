@@ -72,14 +72,17 @@ def show_check(
 
 
 def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Names and what is wrong with each; those with the same problems stand together."""
-    names: dict[tuple[str, ...], list[str]] = {}
+    """Names and what is wrong with each: a problem once, under all the names that share it."""
+    names: dict[str, dict[str, None]] = {}
     for name, problems in groups:
-        if problems:
-            names.setdefault(tuple(problems), []).append(name)
-    for problems, sharing in names.items():
-        console.print(Text.assemble("  ", (" and ".join(sharing), "bold")))
         for problem in problems:
+            names.setdefault(problem, {})[name] = None
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for problem, sharing in names.items():
+        alike.setdefault(tuple(sharing), []).append(problem)
+    for labels, shared in alike.items():
+        console.print(Text.assemble("  ", (" and ".join(labels), "bold")))
+        for problem in shared:
             console.print(f"    {problem}", highlight=False, markup=False, soft_wrap=True)
         console.print()
 
