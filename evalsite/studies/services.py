@@ -33,6 +33,7 @@ from evalsite.studies.spec_problems import flat_sources
 from generation.importing import ImportRefusedError, import_images
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.models import Image
+from generation.queries import ids_of
 from generation.services import (
     PENDING,
     Want,
@@ -306,19 +307,9 @@ def _wanted_entries(
                 want = Want(recipe, prompt.text, seed_of(study.seed, prompt.text))
                 wants.append(want)
             asked[system.pk, prompt.pk] = (want.seed, want.digest)
-    ids = {**request_images(wants, at=at), **_imported_ids(asked, {want.digest for want in wants})}
+    painted = request_images(wants, at=at)
+    ids = painted | ids_of({digest for _, digest in asked.values()} - painted.keys())
     return {place: (seed, ids[digest]) for place, (seed, digest) in asked.items()}
-
-
-def _imported_ids(
-    asked: Mapping[tuple[int, int], tuple[int, str]], painted: set[str]
-) -> dict[str, int]:
-    digests = [digest for _, digest in asked.values() if digest not in painted]
-    ids: dict[str, int] = {}
-    for i in range(0, len(digests), ROWS):
-        rows = Image.objects.filter(digest__in=digests[i : i + ROWS])
-        ids.update(rows.values_list("digest", "pk"))
-    return ids
 
 
 def _lay_entries(study: Study, wanted: Wanted) -> None:
