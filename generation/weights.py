@@ -106,8 +106,9 @@ def absent(recipe: Recipe) -> list[str]:
 def _folder(field: str, name: str, folders: Sequence[Path]) -> Path:
     folder = find_checkpoint(name, folders)
     if folder is None:
-        looked = name if Path(name).is_absolute() else ", ".join(str(one) for one in folders)
-        raise WeightsError(f"{field} {name}: no such folder; looked in {looked}")
+        looked = ", ".join(dict.fromkeys(str(one) for one in folders))
+        where = "" if Path(name).is_absolute() else f"; looked in {looked}"
+        raise WeightsError(f"{field} {name}: no such folder{where}")
     return folder
 
 
@@ -294,8 +295,7 @@ def _snapshot(place: Place, variant: str) -> Path:
     files = ("*.json", "*.txt", "*.model", wanted)  # settings, both kinds of tokenizer, weights
     raise WeightsError(
         f"{field} {repository} at {commit} is not in this machine's hub cache ({hub_cache()}). "
-        "Weights of this kind are large (SDXL in fp16: about 7 GB), and some ask for a licence "
-        f"to be accepted on https://huggingface.co/{repository} first. Download them with: "
+        f"If https://huggingface.co/{repository} asks for a licence, accept it first. Download: "
         f"hf download {repository} --revision {commit} "
         + " ".join(f"--include '{pattern}'" for pattern in files)
     )

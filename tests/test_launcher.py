@@ -317,6 +317,16 @@ def test_an_unknown_command_gets_the_list(project):
     assert run_dev(project, "--help").returncode == 0
 
 
+def test_whoever_reads_only_the_head_of_it_sees_no_traceback(project):
+    for arguments in ([], ["bench"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, project / "dev", *arguments]
+        answer = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        assert (answer.returncode, answer.stderr) == (141, "")
+
+
 def test_the_launcher_is_executable():
     assert os.access(DEV, os.X_OK)
     assert DEV.read_text().startswith("#!/usr/bin/env python3\n")

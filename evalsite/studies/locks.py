@@ -2,18 +2,20 @@
 
 from evalsite.studies.models import Study
 
+ANOTHER_STUDY = "Another design is another study, under another slug."
+
 
 class StudyNotDraft(Exception):
-    """An opened study refuses any change of its design."""
+    """An opened study refuses any change of its design; `instead` says what follows from that."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, instead: str = ANOTHER_STUDY) -> None:
         super().__init__(
             f"study {study.slug} is {study.state.lower()}: its design stands since it was "
-            "opened. Apply the file under another slug for a new study."
+            f"opened. {instead}"
         )
 
 
-def lock_draft(study: Study) -> Study:
+def lock_draft(study: Study, *, instead: str = ANOTHER_STUDY) -> Study:
     """The study as it now is, locked and still a draft; else StudyNotDraft.
 
     Every draft is locked with it, in order. Drafts share images, and cancelling reads what all of
@@ -24,5 +26,5 @@ def lock_draft(study: Study) -> Study:
     is_draft = study.pk in set(drafts.values_list("pk", flat=True))
     locked = Study.objects.get(pk=study.pk)
     if not is_draft:
-        raise StudyNotDraft(locked)
+        raise StudyNotDraft(locked, instead)
     return locked

@@ -42,7 +42,8 @@ def cancel(study: Study, *, system: str = "", at: datetime) -> Cancelled:
     for everything again, `retry` for one system or for all. Raises StudyNotDraft: opening needs
     every file that raters see, so an opened study waits for nothing. Raises NoSuchSystem.
     """
-    systems = _systems(lock_draft(study), system)
+    draft = lock_draft(study, instead="It waits for no image, so there is nothing to cancel.")
+    systems = _systems(draft, system)
     entries = Entry.objects.filter(system=OuterRef("pk"), image__status__in=PENDING)
     ids = list(systems.filter(Exists(entries)).values_list("pk", flat=True))
     System.objects.filter(pk__in=ids).update(painting_cancelled_at=at)
@@ -59,7 +60,7 @@ def retry(study: Study, *, system: str = "", at: datetime) -> int:
     missing, or images were imported, that is for `prepare` to do. Raises StudyNotDraft (an
     opened study goes without what failed: its design stands) and NoSuchSystem.
     """
-    draft = lock_draft(study)
+    draft = lock_draft(study, instead="It goes without the images that failed.")
     ids = list(_systems(draft, system).values_list("pk", flat=True))
     System.objects.filter(pk__in=ids).update(painting_cancelled_at=None)
     images = queries.images_of(ids)

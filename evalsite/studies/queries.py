@@ -167,10 +167,15 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
         found.append(
             f"the pairs are not laid: {n_missing:,} missing, {n_surplus:,} no longer wanted"
         )
-    n_waiting = entries_without_display(study).count()
-    if n_waiting:
+    waiting = entries_without_display(study)
+    cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
+    counts = waiting.aggregate(n=Count("pk"), cancelled=cancelled)
+    if n_waiting := counts["n"] - counts["cancelled"]:
         images = "1 image is" if n_waiting == 1 else f"{n_waiting:,} images are"
         found.append(f"{images} not ready to be shown yet")
+    if n_cancelled := counts["cancelled"]:
+        images = "1 image was" if n_cancelled == 1 else f"{n_cancelled:,} images were"
+        found.append(f"{images} cancelled: retry asks for them again")
     found += too_small(study)  # a painted size is known only now
     found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():

@@ -33,6 +33,7 @@ from evalsite.studies.spec_problems import flat_sources
 from generation.importing import ImportRefusedError, import_images
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.models import Image
+from generation.queries import ids_of
 from generation.services import (
     PENDING,
     Want,
@@ -44,6 +45,7 @@ from generation.services import (
 from generation.spec import Recipe
 
 ROWS = 500  # written by one statement
+NOTHING_TO_PREPARE = "Nothing of it is left to prepare."
 
 
 # From a file to rows
@@ -226,7 +228,7 @@ def prepare(study: Study, *, retry: bool = False, at: datetime) -> queries.Prepa
     """
     imported = _import(study, at)
     with transaction.atomic():
-        draft = lock_draft(study)
+        draft = lock_draft(study, instead=NOTHING_TO_PREPARE)
         draft.systems.update(painting_cancelled_at=None)
         entries = _wanted_entries(draft, imported, at)
         _lay_entries(draft, entries)
@@ -248,7 +250,7 @@ def _import(study: Study, at: datetime) -> dict[int, dict[str, ImportedImage]]:
     Before the transaction: files are read and written, which takes time.
     """
     if study.state != Study.State.DRAFT:
-        raise StudyNotDraft(study)
+        raise StudyNotDraft(study, NOTHING_TO_PREPARE)
     texts = list(study.prompts.values_list("text", flat=True))
     found: dict[int, dict[str, ImportedImage]] = {}
     problems: list[str] = []
@@ -305,19 +307,9 @@ def _wanted_entries(
                 want = Want(recipe, prompt.text, seed_of(study.seed, prompt.text))
                 wants.append(want)
             asked[system.pk, prompt.pk] = (want.seed, want.digest)
-    ids = {**request_images(wants, at=at), **_imported_ids(asked, {want.digest for want in wants})}
+    painted = request_images(wants, at=at)
+    ids = painted | ids_of({digest for _, digest in asked.values()} - painted.keys())
     return {place: (seed, ids[digest]) for place, (seed, digest) in asked.items()}
-
-
-def _imported_ids(
-    asked: Mapping[tuple[int, int], tuple[int, str]], painted: set[str]
-) -> dict[str, int]:
-    digests = [digest for _, digest in asked.values() if digest not in painted]
-    ids: dict[str, int] = {}
-    for i in range(0, len(digests), ROWS):
-        rows = Image.objects.filter(digest__in=digests[i : i + ROWS])
-        ids.update(rows.values_list("digest", "pk"))
-    return ids
 
 
 def _lay_entries(study: Study, wanted: Wanted) -> None:
@@ -380,7 +372,7 @@ def delete_draft(study: Study) -> None:
 
     Raises StudyNotDraft: what raters may have seen is never deleted.
     """
-    locked = lock_draft(study)
+    locked = lock_draft(study, instead="What raters may have seen is never deleted.")
     remove_entries(Entry.objects.filter(prompt__study=locked))
     for rows in (locked.prompts, locked.systems, locked.criteria):
         rows.all().delete()

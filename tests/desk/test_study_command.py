@@ -47,6 +47,7 @@ def test_a_study_goes_from_its_file_to_its_report(tmp_path: Path):
     assert "Everything is here." in checked
     assert "Study small is now a draft" in run("apply", path)
     assert "Ready. Next: study open small" in run("prepare", "small")
+    assert run("prepare", "small", "--no-next").endswith("  Ready.\n")
     opened = run("open", "small")
     study = Study.objects.get(slug="small")
     assert f"/s/{study.code}/" in opened
@@ -218,6 +219,9 @@ def test_check_of_the_published_study_says_what_to_bring():
         "Non-Commercial",
     ):
         assert expected in text
+    for problem in ("hf download stabilityai/stable-diffusion-xl-base-1.0", "licence: expected"):
+        assert text.count(problem) == 1  # whoever shares it
+    assert "LCM-XL, 4 steps and SDXL base 1.0, 50 steps\n" in text
 
 
 def test_apply_refuses_what_was_edited_elsewhere(tmp_path):
@@ -317,6 +321,8 @@ def test_cancel_says_what_is_painted_no_more_and_retry_asks_again(tmp_path):
     assert "nothing is cancelled" not in run("cancel", "small", "--system", "a")
     said = run("status", "small")
     assert "cancelled, 3 not asked for" in said
+    assert "3 images are not ready to be shown yet" in said
+    assert "3 images were cancelled: retry asks for them again" in said
     assert said.count("waits for a worker") == 1
     assert "Cancelled: 3 images." in (said := run("cancel", "small"))
     assert "study retry small\n" in said
@@ -339,13 +345,19 @@ def test_cancel_says_what_another_study_still_has_painted(tmp_path):
     assert "cancelled, 3 painted all the same" in run("status", "small")
 
 
-@pytest.mark.parametrize("act", ["retry", "cancel"])
+WHY = {
+    "retry": "It goes without the images that failed.",
+    "cancel": "It waits for no image, so there is nothing to cancel.",
+}
+
+
+@pytest.mark.parametrize("act", WHY)
 def test_what_is_open_is_neither_retried_nor_cancelled(tmp_path, act):
     run("apply", study_file(tmp_path))
     run("prepare", "small")
     assert "has no system c. Its systems: alpha, beta." in refused(act, "small", "--system", "c")
     run("open", "small")
-    assert "its design stands" in refused(act, "small")
+    assert f"its design stands since it was opened. {WHY[act]}" in refused(act, "small")
 
 
 def test_failures_are_told_by_reason_with_an_example_and_what_to_do(tmp_path):

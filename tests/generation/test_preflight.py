@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pictures
 from safetensors.numpy import save_file
 
-from generation import services
+from generation import services, weights
 from generation.manifest import read_manifest
 from generation.spec import Recipe, folder_revision
 from tests.generation.studio import recipe
@@ -54,6 +54,11 @@ def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(checkp
     assert problem.startswith("checkpoint absent: no such folder; looked in ")
     assert str(checkpoint.parent) in problem
     assert "nowhere" in problem
+    folders = [checkpoint.parent, checkpoint.parent]
+    (twice,) = weights.problems(recipe(checkpoint="absent"), folders)
+    assert twice == f"checkpoint absent: no such folder; looked in {checkpoint.parent}"
+    (absolute,) = found(checkpoint, checkpoint="/nowhere/absent")
+    assert absolute == "checkpoint /nowhere/absent: no such folder"
 
 
 def test_other_content_than_the_recipe_names_is_a_problem(checkpoint):

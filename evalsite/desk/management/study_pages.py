@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress_bar import ProgressBar
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from evalsite.desk.wording import failure_words, notes_of
+from evalsite.results.terminal import plain_table, print_table
+from evalsite.results.wording import counted
 from evalsite.studies.models import Study
 from evalsite.studies.progress import SystemProgress
 from evalsite.studies.queries import Preparation
@@ -55,16 +56,16 @@ def show_check(
     problems: Sequence[str] = (),
 ) -> None:
     """Systems with their licences, how much is asked, what is declared, then every problem."""
-    table = _table("system", "licence", "")
+    table = plain_table("system", "licence", "")
     for row in systems:
         state = Text("ready", "green") if not row.problems else Text("missing", "yellow")
         table.add_row(row.label, row.licence or "not stated", state)
-    _print_table(console, table)
+    print_table(console, table)
     if size.n_prompts:  # none are known while their file has problems
         console.print(
-            f"  {_plural(size.n_prompts, 'prompt')}, {_plural(size.n_pairs, 'pair')} of systems: "
-            f"{_plural(size.n_comparisons, 'comparison')}, {_plural(size.n_votes, 'vote')} wanted "
-            f"({_plural(size.n_criteria, 'question')})\n",
+            f"  {counted(size.n_prompts, 'prompt')}, {counted(size.n_pairs, 'pair')} of systems: "
+            f"{counted(size.n_comparisons, 'comparison')}, {counted(size.n_votes, 'vote')} wanted "
+            f"({counted(size.n_criteria, 'question')})\n",
             highlight=False,
         )
     show_problems(console, [("Declared", declared)])
@@ -72,14 +73,17 @@ def show_check(
 
 
 def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Names and what is wrong with each; those with the same problems stand together."""
-    names: dict[tuple[str, ...], list[str]] = {}
+    """Names and what is wrong with each: a problem once, under all the names that share it."""
+    names: dict[str, dict[str, None]] = {}
     for name, problems in groups:
-        if problems:
-            names.setdefault(tuple(problems), []).append(name)
-    for problems, sharing in names.items():
-        console.print(Text.assemble("  ", (" and ".join(sharing), "bold")))
         for problem in problems:
+            names.setdefault(problem, {})[name] = None
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for problem, sharing in names.items():
+        alike.setdefault(tuple(sharing), []).append(problem)
+    for labels, shared in alike.items():
+        console.print(Text.assemble("  ", (" and ".join(labels), "bold")))
+        for problem in shared:
             console.print(f"    {problem}", highlight=False, markup=False, soft_wrap=True)
         console.print()
 
@@ -87,7 +91,7 @@ def show_problems(console: Console, groups: Sequence[tuple[str, Sequence[str]]])
 def show_preparation(console: Console, slug: str, preparation: Preparation) -> None:
     """How far each system's images are, and what stands in the way of opening."""
     bar = ["bar"] if console.is_terminal else []
-    table = _table("system", *[""] * len(bar), ">images", ">failed", ">shown")
+    table = plain_table("system", *[""] * len(bar), ">images", ">failed", ">shown")
     for system in preparation.systems:
         table.add_row(
             system.label,
@@ -96,7 +100,7 @@ def show_preparation(console: Console, slug: str, preparation: Preparation) -> N
             Text(f"{system.failed:,}", "red" if system.failed else "dim"),
             f"{system.displayed:,}",
         )
-    _print_table(console, table)
+    print_table(console, table)
     show_notes(console, preparation.systems)
     show_failures(console, slug, preparation.systems)
     show_defects(console, preparation)
@@ -154,28 +158,10 @@ def show_counts(console: Console, study: Study, counts: StudyCounts) -> None:
     share = f" ({counts.n_answered / counts.n_ballots:.0%})" if counts.n_ballots else ""
     console.print(
         f"  {counts.n_answered:,} of {counts.n_ballots:,} votes{share}, "
-        f"{_plural(counts.n_raters, 'rater')} ({counts.n_finished:,} finished, "
-        f"{counts.n_excluded:,} excluded), {_plural(counts.n_flags, 'flag')}\n",
+        f"{counted(counts.n_raters, 'rater')} ({counts.n_finished:,} finished, "
+        f"{counts.n_excluded:,} excluded), {counted(counts.n_flags, 'flag')}\n",
         highlight=False,
     )
-
-
-def _table(*columns: str) -> Table:
-    """Columns in plain words; a leading > puts numbers to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 4, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return table
-
-
-def _print_table(console: Console, table: Table) -> None:
-    console.print()
-    console.print(Padding(table, (0, 0, 0, 2)))
-    console.print()
-
-
-def _plural(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 class PaintingPage:

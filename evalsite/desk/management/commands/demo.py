@@ -179,7 +179,7 @@ class Demo:
         if not Study.objects.filter(slug=slug).exists():
             act_quietly("apply", "demo", "--slug", slug, *["--simulated"] * simulated)
         if Study.objects.get(slug=slug).state == Study.State.DRAFT:
-            self.manage("study", "prepare", slug)
+            self.manage("study", "prepare", slug, "--no-next")
             act_quietly("open", slug)
         return Study.objects.get(slug=slug)
 

@@ -87,6 +87,9 @@ class Command(BaseCommand):
             "--retry", action="store_true", help="prepare: ask again for images that failed"
         )
         parser.add_argument(
+            "--no-next", action="store_true", help="prepare, retry: do not say what to type next"
+        )
+        parser.add_argument(
             "--anyway",
             action="store_true",
             help="prepare, retry: weights lie on the painting machine",
@@ -246,7 +249,7 @@ class Command(BaseCommand):
             )
             self._say(f"To have no more painted: study cancel {study.slug}")
             raise SystemExit(INTERRUPTED) from None
-        self._end(study, preparation)
+        self._end(study, preparation, options)
 
     def _wait(self, study: Study, preparation: Preparation) -> Preparation:
         """Make display files as images come in, until nothing is pending."""
@@ -285,7 +288,7 @@ class Command(BaseCommand):
         )
         return True
 
-    def _end(self, study: Study, preparation: Preparation) -> None:
+    def _end(self, study: Study, preparation: Preparation, options: dict[str, Any]) -> None:
         pages.show_preparation(self.console, study.slug, preparation)
         if preparation.obstacles:
             cancelled = any(system.cancelled_at for system in preparation.systems)
@@ -302,7 +305,7 @@ class Command(BaseCommand):
             raise CommandError(
                 _listed(f"Study {study.slug} cannot be opened.", [*preparation.obstacles, *hints])
             )
-        self._say(f"Ready. Next: study open {study.slug}")
+        self._say("Ready." if options["no_next"] else f"Ready. Next: study open {study.slug}")
 
     # Voting
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 
 from evalsite.results.summary import Column
+from evalsite.results.terminal import plain_table, print_table
 from evalsite.results.votes_file import VotesFileError, VoteTable, read_votes
 from evalsite.results.wording import counted, interval_text, percent
 from evalsite.stats import (
@@ -107,7 +106,7 @@ class Command(BaseCommand):
 def show_design(console: Console, asked: Asked, design: Design) -> None:
     """What a pair may expect of a design."""
     found = precision(design, correlations=asked.correlations, confidence=asked.confidence)
-    table = _table("on each pair and criterion", ">")
+    table = plain_table("on each pair and criterion", ">")
     table.add_row("votes", f"{found.votes:,}")
     table.add_row("votes in all", f"{found.votes * asked.n_claims:,}")
     table.add_row("worth, in independent votes", f"{found.n_eff:,.0f}")
@@ -117,18 +116,18 @@ def show_design(console: Console, asked: Asked, design: Design) -> None:
     table.add_row(
         f"least win rate found with a power of {percent(asked.power)}%", _least(asked, design)
     )
-    _print(console, table)
+    print_table(console, table)
     levels = {"power": asked.confidence}
     if asked.n_claims > 1:
         levels[f"as first of {asked.n_claims:,} claims"] = asked.of_first_claim
-    table = _table(">true win rate", *(f">{name}" for name in levels))
+    table = plain_table(">true win rate", *(f">{name}" for name in levels))
     for rate in RATES:
         powers = [
             power(design, rate, correlations=asked.correlations, confidence=level)
             for level in levels.values()
         ]
         table.add_row(f"{percent(rate)}%", *(_often(p) for p in powers))
-    _print(console, table)
+    print_table(console, table)
 
 
 def show_needs(
@@ -143,7 +142,7 @@ def show_needs(
         designs = [_one_design(asked, goal, confidence, options)]
     else:
         designs = list(_choice(console, asked, goal, confidence, options))
-    table = _table(">raters", ">prompts", ">votes on each", ">votes", ">of a rater", ">in all")
+    table = plain_table(">raters", ">prompts", ">votes on each", ">votes", ">of a rater", ">in all")
     for design in designs:
         table.add_row(
             f"{design.raters:,}",
@@ -153,7 +152,7 @@ def show_needs(
             f"{design.votes / design.raters:,.1f}",
             f"{design.votes * asked.n_claims:,}",
         )
-    _print(console, table)
+    print_table(console, table)
 
 
 def _goal(options: dict[str, Any]) -> HalfWidth | Power | None:
@@ -271,17 +270,3 @@ def _least(asked: Asked, design: Design) -> str:
 
 def _often(probability: float) -> str:
     return "over 99%" if probability > 0.99 else f"{percent(probability)}%"
-
-
-def _table(*columns: str) -> Table:
-    """Columns in plain words; a leading > puts numbers to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 4, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return table
-
-
-def _print(console: Console, table: Table) -> None:
-    console.print()
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
-    console.print()

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('generation', '0005_timings_by_versions'),
+        ('generation', '0004_cancelled_images'),
     ]
 
     operations = [
