@@ -192,6 +192,12 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
 
 @admin.register(Writing)
 class WritingAdmin(ReadOnly, WritingModelAdmin):
+    """Processes that write files, as clean_files sees them."""
+
+    meaning = (
+        "A writing is a process, such as an import, whose files are there before their rows: while "
+        "it is listed, clean_files keeps every file that has no row yet."
+    )
     list_display = ["began_at"]
 
 
