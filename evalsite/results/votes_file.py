@@ -261,7 +261,8 @@ def _as_sides(
 
 def _values(column: Column, words: Mapping[str, float]) -> Floats:
     """What each row's word says, in any case; NaN where it is none of these."""
-    return np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+    values = [words.get(name.lower(), np.nan) for name in column.names]
+    return np.array(values, dtype=np.float64)[column.codes]  # of True and False alone, too
 
 
 def _as_truths(values: Floats | None) -> NDArray[np.bool_] | None:
