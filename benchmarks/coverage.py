@@ -5,25 +5,31 @@
 
 Each cell of the grid is one kind of study, simulated `runs` times with a seed of its own; four
 intervals are made of the same votes: ours, Wilson's, the percentile bootstrap of single votes and
-the sandwich clustered by rater. The full grid leaves out the bootstrap, which costs most and does
-what Wilson's does. Cells that are done stay done (in var/coverage): a run that was stopped goes on.
+the sandwich clustered by rater. The votes do not depend on which intervals are made of them.
+Cells that are done stay done (in var/coverage): a run that was stopped goes on.
+They are kept by a fingerprint of the code that makes the votes and the intervals, so that cells of
+two formulas never stand in one table; comments and the form of the code do not count.
 Exit status 1 where ours misses the gate on the headline grid, or Wilson passes. On the full grid
 the aim is .94 to .965 in every cell; how many reach it is counted, and nothing fails.
 """
 
 import argparse
+import ast
 import csv
+import hashlib
+import inspect
 import json
 import os
 import platform
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass
 from datetime import date
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: every core has a cell of its own
 
@@ -33,12 +39,10 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeR
 from scipy.special import ndtri
 
 from evalsite.stats import clustered_interval, wilson_interval
+from tests.stats import simulated
 from tests.stats.simulated import draw_votes
 
-METHODS = {
-    "headline": ("ours", "Wilson", "bootstrap", "sandwich"),
-    "full": ("ours", "Wilson", "sandwich"),
-}
+METHODS = ("ours", "Wilson", "bootstrap", "sandwich")
 AIM, GATE = (0.94, 0.965), (0.925, 0.975)
 BOOTSTRAP_ROUNDS = 1000
 Z = float(ndtri(0.975))
@@ -101,12 +105,12 @@ GRIDS = {"headline": headline_grid, "full": full_grid}
 
 def coverage_of(cell: Cell, runs: int, methods: Sequence[str]) -> dict[str, float]:
     """Share of runs in which each method's interval holds the truth."""
-    rng = np.random.default_rng(cell.seed)
+    rng, resampling = np.random.default_rng(cell.seed), np.random.default_rng([cell.seed, 1])
     held = dict.fromkeys(methods, 0)
     for _ in range(runs):
         votes = draw_votes(rng, **asdict(cell))
         for method in methods:
-            low, high = INTERVALS[method](rng, *votes)
+            low, high = INTERVALS[method](resampling, *votes)
             held[method] += low <= cell.truth <= high
     return {method: count / runs for method, count in held.items()}
 
@@ -147,13 +151,55 @@ def sandwich(
 INTERVALS = {"ours": ours, "Wilson": wilson, "bootstrap": bootstrap, "sandwich": sandwich}
 
 
+# What made a cell
+
+
+def fingerprint() -> str:
+    """Eight digits that change with the code of a cell: its votes, its intervals, the counting."""
+    pieces = [Cell, coverage_of, *INTERVALS.values(), simulated]
+    modules = modules_behind(clustered_interval) | modules_behind(wilson_interval)
+    pieces += [sys.modules[name] for name in sorted(modules)]
+    meaning = "\n".join(code_of(inspect.getsource(piece)) for piece in pieces)
+    meaning += f"\n{BOOTSTRAP_ROUNDS} {Z}"
+    return hashlib.sha256(meaning.encode()).hexdigest()[:8]
+
+
+def modules_behind(function: Callable[..., object]) -> set[str]:
+    """The module of a statistic, and all modules of evalsite.stats that it is made of."""
+    found, waiting = set(), [function.__module__]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += imported_by(sys.modules[name])
+    return found
+
+
+def imported_by(module: ModuleType) -> Iterator[str]:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evalsite.stats."):
+            yield str(node.module)
+
+
+def code_of(source: str) -> str:
+    """The code without comments, docstrings and form."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            del node.body[0]
+    return ast.dump(tree)
+
+
 # All cells
 
 
 def run_grid(grid: str, runs: int, store: Path) -> dict[Cell, dict[str, float]]:
     """Every cell's coverage: what `store` holds already, and the rest over all cores."""
     cells, done = GRIDS[grid](), read_store(store)
-    waiting = [cell for cell in cells if cell not in done]
+    missing = {cell: [m for m in METHODS if m not in done.get(cell, {})] for cell in cells}
+    waiting = {cell: methods for cell, methods in missing.items() if methods}
     columns = (*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeElapsedColumn())
     with (
         store.open("a") as file,
@@ -161,26 +207,29 @@ def run_grid(grid: str, runs: int, store: Path) -> dict[Cell, dict[str, float]]:
         Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress,
     ):
         bar = progress.add_task("cells", total=len(cells), completed=len(cells) - len(waiting))
-        futures = {pool.submit(coverage_of, cell, runs, METHODS[grid]): cell for cell in waiting}
+        futures = {
+            pool.submit(coverage_of, cell, runs, methods): cell for cell, methods in waiting.items()
+        }
         for future in as_completed(futures):
             cell = futures[future]
-            done[cell] = future.result()
+            found = future.result()
+            done[cell] = done.get(cell, {}) | found
             # The line break comes first: a line that a kill cut off stays alone.
-            file.write("\n" + json.dumps({"cell": asdict(cell), "coverage": done[cell]}))
+            file.write("\n" + json.dumps({"cell": asdict(cell), "coverage": found}))
             file.flush()
             progress.advance(bar)
-    return {cell: done[cell] for cell in cells}
+    return {cell: {method: done[cell][method] for method in METHODS} for cell in cells}
 
 
 def read_store(store: Path) -> dict[Cell, dict[str, float]]:
     """Cells that an earlier run has done; a last line cut off by a kill is passed over."""
-    done = {}
+    done: dict[Cell, dict[str, float]] = {}
     for line in store.read_text().splitlines() if store.exists() else []:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        done[Cell(**row["cell"])] = row["coverage"]
+        done.setdefault(Cell(**row["cell"]), {}).update(row["coverage"])
     return done
 
 
@@ -200,33 +249,31 @@ def inside(shares: np.ndarray, limits: tuple[float, float], slack: float = 0.0) 
 
 def cell_table(found: dict[Cell, dict[str, float]]) -> list[str]:
     """A line of Markdown for every cell."""
-    methods = METHODS["headline"]
     lines = [
-        "| raters | load | logit sd | win rate | " + " | ".join(methods) + " |",
-        "|---|---|---|---|" + "---|" * len(methods),
+        "| raters | load | logit sd | win rate | " + " | ".join(METHODS) + " |",
+        "|---|---|---|---|" + "---|" * len(METHODS),
     ]
     for cell, row in found.items():
         load = "heavy" if cell.heavy else "even"
-        shares = " | ".join(f"{row[method]:.3f}" for method in methods)
+        shares = " | ".join(f"{row[method]:.3f}" for method in METHODS)
         lines.append(f"| {cell.raters} | {load} | {cell.sd:g} | {cell.rate:g} | {shares} |")
     return lines
 
 
 def summary_table(found: dict[Cell, dict[str, float]]) -> list[str]:
     """Lowest, mean and highest coverage of each method, by raters and by expected losses."""
-    methods = METHODS["full"]
     lines = [
         "| raters | expected losses | cells | "
-        + " | ".join(f"{method} (lowest, mean, highest)" for method in methods)
+        + " | ".join(f"{method} (lowest, mean, highest)" for method in METHODS)
         + " | ours in .94 to .965 | ours in .925 to .975 |",
-        "|---|---|---|" + "---|" * (len(methods) + 2),
+        "|---|---|---|" + "---|" * (len(METHODS) + 2),
     ]
     groups: dict[tuple[int, str], list[dict[str, float]]] = {}
     for cell, row in sorted(found.items(), key=lambda pair: (pair[0].raters, pair[0].losses)):
         few = "under 10" if cell.losses < 10 else "10 to 20" if cell.losses < 20 else "20 or more"
         groups.setdefault((cell.raters, few), []).append(row)
     for (raters, few), rows in groups.items():
-        columns = {method: np.array([row[method] for row in rows]) for method in methods}
+        columns = {method: np.array([row[method] for row in rows]) for method in METHODS}
         spans = [f"{c.min():.3f}, {c.mean():.3f}, {c.max():.3f}" for c in columns.values()]
         counts = [f"{inside(columns['ours'], limits)} of {len(rows)}" for limits in (AIM, GATE)]
         lines.append(f"| {raters} | {few} | {len(rows)} | {' | '.join([*spans, *counts])} |")
@@ -240,7 +287,7 @@ def report(found: dict[Cell, dict[str, float]], grid: str, runs: int) -> str:
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. "
         f"Monte-Carlo error of a share near .95: {error:.4f}."
     )
-    verdicts = [f"- {method}: {verdict(found, method, grid, error)}" for method in METHODS[grid]]
+    verdicts = [f"- {method}: {verdict(found, method, grid, error)}" for method in METHODS]
     table = cell_table(found) if grid == "headline" else summary_table(found)
     return "\n".join([head, "", *verdicts, "", *table, ""])
 
@@ -279,7 +326,7 @@ def main() -> int:
     asked = parser.parse_args()
     folder = Path(os.environ.get("VAR_DIR", "var")) / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
-    store = folder / f"{asked.grid}-{asked.runs}.jsonl"
+    store = folder / f"{asked.grid}-{asked.runs}-{fingerprint()}.jsonl"
     if asked.fresh:
         store.unlink(missing_ok=True)
     found = run_grid(asked.grid, asked.runs, store)

@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.humanize",  # thousands set apart
     "django.contrib.staticfiles",
     "generation",
     "evalsite.studies",

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
@@ -27,6 +28,13 @@ else:
     EventInline = admin.TabularInline
 
 PREVIEW = 256  # pixels
+PACE_HELP = {
+    "latency": "The median over single images, from prompt to pixels.",
+    "n_paints": "How many images that median is of.",
+    "batch_size": "How many images at once serve best, of those that were tried.",
+    "throughput": "In batches of that size.",
+    "is_settled": "Whether no larger batch is to be tried.",
+}
 
 
 class ReadOnly:
@@ -61,6 +69,7 @@ class ImageEventListing(EventInline):
 class ImageAdmin(ReadOnly, ImageModelAdmin):
     """Images are made by workers and imports alone: no row is added, edited or deleted here."""
 
+    meaning = "An image is painted by a worker, or imported. Studies that want the same share it."
     list_display = ("id", "prompt_start", "checkpoint", "status", "attempts", "finished_at")
     list_filter = ("status", "requested_at")
     search_fields = ("prompt", "digest", "error")
@@ -85,7 +94,7 @@ class ImageAdmin(ReadOnly, ImageModelAdmin):
     @admin.action(description="Retry failed images", permissions=["retry"])
     def retry_failed(self, request: HttpRequest, images: QuerySet[Image]) -> None:
         n_retried = services.retry_failed(images, at=timezone.now())
-        messages.success(request, f"{n_retried} failed images are queued again.")
+        messages.success(request, f"Failed images queued again: {n_retried:,}.")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("generation.change_image")
@@ -99,6 +108,7 @@ class ImageAdmin(ReadOnly, ImageModelAdmin):
 class ImageEventAdmin(ReadOnly, EventModelAdmin):
     """What befell images, over all of them: to be read only."""
 
+    meaning = "What befell images after they were finished: damaged, or made a second time."
     list_display = ("at", "kind", "image", "sha256_before", "sha256_after")
     list_filter = ("kind", "at")
     list_select_related = ("image",)
@@ -106,10 +116,22 @@ class ImageEventAdmin(ReadOnly, EventModelAdmin):
     show_full_result_count = False
 
 
+class OptionsFilter(admin.AllValuesFieldListFilter):
+    """Options as they are, and a word where there are none."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": choice["display"] or "none"}
+
+
 @admin.register(Pace)
 class PaceAdmin(ReadOnly, PaceModelAdmin):
     """How fast workers found each recipe to be. A row that is deleted is found out anew."""
 
+    meaning = (
+        "A pace is how fast a recipe is painted on one kind of device: the time of a single image, "
+        "and how many images at once serve best. A row that is deleted is found out anew."
+    )
     list_display = (
         "recipe_start",
         "device",
@@ -120,10 +142,22 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
         "throughput",
         "measured_at",
     )
-    list_filter = ("device", "options")
+    list_filter = ("device", ("options", OptionsFilter))
     search_fields = ("recipe_digest",)
     ordering = ("-measured_at", "-id")
-    fields = ("recipe", *(field.name for field in Pace._meta.fields if field.name != "id"))
+    fields = (
+        "recipe",
+        "recipe_digest",
+        "device",
+        "options",
+        "latency",
+        "n_paints",
+        "measured_at",
+        "versions",
+        "batch_size",
+        "throughput",
+        "is_settled",
+    )
 
     @admin.display(description="recipe")
     def recipe_start(self, pace: Pace) -> str:
@@ -147,17 +181,28 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
     def throughput(self, pace: Pace) -> str:
         return _three_digits(pace.images_per_s)
 
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        return super().get_form(request, obj, change, **{"help_texts": PACE_HELP} | kwargs)
+
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.user.has_perm("generation.delete_pace")
 
 
 @admin.register(Writing)
 class WritingAdmin(ReadOnly, WritingModelAdmin):
+    """Who writes files at this moment whose rows come last."""
+
+    meaning = (
+        "A writing is an import, or a maker of display files, that is at work, or was killed less "
+        "than a day ago. While there is one, clean_files removes no file that it may still store."
+    )
     list_display = ["began_at"]
 
 
 def _three_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return "-" if value is None else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
 
 
 def preview_of(file: FieldFile) -> SafeString | str:

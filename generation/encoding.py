@@ -73,9 +73,9 @@ def open_picture(path: Path) -> Picture:
             _check(opened, path)
             opened.load()
             picture = ImageOps.exif_transpose(opened)
-    except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except (FileNotFoundError, PictureError, MemoryError):
+        raise
+    except Exception as error:  # of broken files decoders raise anything: struct.error, ValueError
         raise PictureError(
             f"not an image that can be read (expected {', '.join(FORMATS)})"
         ) from error

@@ -77,10 +77,9 @@ Reader = Callable[[Folder], Iterator[Row]]
 
 def read_layout(
     root: Path, *, layout: str = "", system: str = "", prompts: Path | None = None
-) -> tuple[str, list[Row]]:
-    """The layout, as named or as found, and a row for every image in it.
-
-    Raises ManifestError, which lists every problem with the file it is about.
+) -> tuple[str, list[Row], list[str]]:
+    """The layout, as named or as found, a row for every image in it, and every problem with the
+    file that it is about. Raises ManifestError where no row can be told.
     """
     if not root.is_dir():
         raise ManifestError([f"{root}: there is no such folder"])
@@ -96,15 +95,15 @@ def read_layout(
     rows = list(LAYOUTS[layout](folder))
     if layout == "manifest" and system:
         rows = [row for row in rows if row.get("system") == system]
-    taken = {row.get("file_name") for row in rows}
+    taken = {str(row.get("file_name")) for row in rows}
     if layout in STRICT:
         spare = [name for name in folder.images if name not in taken and not _is_grid(name)]
         folder.problems += [f"{name}: has no place in the layout {layout}" for name in spare]
     if not rows and not folder.problems:
         folder.problems.append(f"{root}: no image in the layout {layout}")
-    if folder.problems:
-        raise ManifestError(listed(folder.problems))
-    return layout, rows if layout == "manifest" else list(_of_system(folder, rows))
+    if layout != "manifest":
+        rows = list(_of_system(folder, rows))
+    return layout, rows, folder.problems
 
 
 def detect(folder: Folder) -> str:
@@ -151,18 +150,19 @@ def _of_system(folder: Folder, rows: list[Row]) -> Iterator[Row]:
     models = {row["system"] for row in rows}
     if models == {""}:
         if not folder.system:
-            raise ManifestError(["system: this layout names none, give its key with --system"])
+            told = "system: this layout names none, give its key with --system"
+            raise ManifestError(listed([told, *folder.problems]))
         yield from ({**row, "system": folder.system} for row in rows)
         return
     keys = {model: key_of(model) for model in models}
     twice = [key for key, n in Counter(keys.values()).items() if n > 1 or not key]
     if twice:
-        raise ManifestError(
-            [f"system: the folders {sorted(models)} do not give a key each, rename them"]
-        )
+        told = f"system: the folders {sorted(models)} do not give a key each, rename them"
+        raise ManifestError(listed([told, *folder.problems]))
     chosen = {model for model, key in keys.items() if folder.system in ("", model, key)}
-    if not chosen:
-        raise ManifestError([f"system: there is no {folder.system}, expected one of {keys}"])
+    if rows and not chosen:
+        told = f"system: there is no {folder.system}, expected one of {keys}"
+        raise ManifestError(listed([told, *folder.problems]))
     yield from ({**row, "system": keys[row["system"]]} for row in rows if row["system"] in chosen)
 
 

@@ -24,6 +24,7 @@ OPTIONAL = ("seed", "sha256", "recipe", "source", "licence")
 MAX_ROWS = 200_000
 MAX_LINE = 100_000  # characters
 MAX_PROBLEMS = 200
+MAX_SHOWN = 200  # characters of a value in a problem
 DRIVE = re.compile("[A-Za-z]:")
 
 
@@ -31,8 +32,15 @@ class ManifestError(ValueError):
     """A manifest that cannot be taken, with every problem found."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        self.problems = [_printable(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
+
+
+def _printable(text: str) -> str:
+    """Names of files and texts of others may hold what moves a terminal's cursor, or no text."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -88,19 +96,21 @@ def read_manifest(folder: Path) -> Manifest:
         what = "both are there" if found else "neither is there"
         raise ManifestError([f"{folder}: expected one of {' or '.join(NAMES)}, {what}"])
     path = found[0]
-    images = check_rows(
+    images, problems = check_rows(
         folder, raw_rows(path), name=path.name, place=lambda line: f"{path.name} line {line}"
     )
+    if problems:
+        raise ManifestError(listed(problems))
     return Manifest(path, images)
 
 
 def check_rows(
     folder: Path, rows: Iterable[tuple[int, Any]], *, name: str, place: Callable[[int], str]
-) -> tuple[ImportedImage, ...]:
-    """Rows by their line, each checked with the file that it names.
+) -> tuple[tuple[ImportedImage, ...], list[str]]:
+    """Rows by their line, each checked with the file that it names: those that are well, and
+    every problem of the others.
 
-    `place` says in words where a line stands, `name` where all of them do. Raises ManifestError,
-    which lists all problems.
+    `place` says in words where a line stands, `name` where all of them do.
     """
     problems, images = list[str](), list[ImportedImage]()
     for n_rows, (line, row) in enumerate(rows, 1):
@@ -114,9 +124,7 @@ def check_rows(
     problems += _repeats(images, place)
     if not images and not problems:
         problems.append(f"{name}: no rows")
-    if problems:
-        raise ManifestError(listed(problems))
-    return tuple(images)
+    return tuple(images), problems
 
 
 def listed(problems: list[str]) -> list[str]:
@@ -178,7 +186,7 @@ def _json_row(text: str) -> Any:
         return f"longer than {MAX_LINE:,} characters"
     try:
         row = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits among them
         return f"not a JSON object: {error}"
     return row if isinstance(row, dict) else "expected a JSON object"
 
@@ -192,7 +200,7 @@ def _read_row(folder: Path, line: int, row: Any) -> ImportedImage:
     texts = {name: _text(row, name, problems) for name in REQUIRED + OPTIONAL}
     sample = _number(row, "sample", problems) or 0
     seed = _number(row, "seed", problems)
-    path = _inside(folder, texts["file_name"], problems)
+    path = _inside(folder, texts["file_name"], problems) if texts["file_name"] else None
     sha256, size = _check_file(path, texts["sha256"], problems) if path else ("", (0, 0))
     if problems or path is None:
         raise ManifestError(problems)
@@ -229,10 +237,23 @@ def _text(row: dict[str, Any], name: str, problems: list[str]) -> str:
     value = row.get(name)
     if value is None or name in ("sample", "seed"):
         return ""
-    if not isinstance(value, str) or "\0" in value:
-        problems.append(f"{name}: expected text, got {value!r}")
+    if not isinstance(value, str) or "\0" in value or not _is_utf8(value):
+        problems.append(f"{name}: expected text, got {_cut_short(repr(value))}")
         return ""
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Half a surrogate pair is none: it comes out of JSON, and of file names in other codes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _cut_short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _number(row: dict[str, Any], name: str, problems: list[str]) -> int | None:
@@ -251,16 +272,20 @@ def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
     """The file that a row names, if it is a plain file below the folder and no link."""
     parts = PurePosixPath(name).parts
     if not name or name.startswith("/") or ".." in parts or "\\" in name or DRIVE.match(name):
-        problems.append(f"file_name: expected a path below the folder, got {name!r}")
+        shown = _cut_short(repr(name))
+        problems.append(f"file_name: expected a path below the folder, got {shown}")
         return None
-    path = folder.joinpath(*parts)
+    path, shown = folder.joinpath(*parts), _cut_short(name)
     steps = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
-    if any(step.is_symlink() for step in steps):
-        problems.append(f"file_name: {name} is a symbolic link, expected the file itself")
-    elif not path.is_file():
-        problems.append(f"file_name: {name} is not there")
-    else:
-        return path
+    try:
+        if any(step.is_symlink() for step in steps):
+            problems.append(f"file_name: {shown} is a symbolic link, expected the file itself")
+        elif not path.is_file():
+            problems.append(f"file_name: {shown} is not there")
+        else:
+            return path
+    except OSError as error:  # a name too long for any file
+        problems.append(f"file_name: {shown} cannot be looked for: {error.strerror}")
     return None
 
 

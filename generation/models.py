@@ -117,10 +117,12 @@ class Writing(models.Model):
 
 
 class Pace(models.Model):
-    """How fast one recipe is painted on one kind of device, with one set of options: found out by
-    a worker, and remembered for the next. A row that is deleted is found out anew.
+    """How fast one recipe is painted on one kind of device, with one set of options and by one
+    version of each library: found out by a worker, and remembered for the next. A row that is
+    deleted is found out anew.
 
-    `latency_ms` is the median of `n_paints` single images, warm, from prompt to pixels.
+    `latency_ms` is the median of `n_paints` single images, warm, from prompt to pixels. `n_timings`
+    counts how often a worker began to time them: before it did, so that one that died is counted.
     `batch_size` is how many images at once serve best, of the sizes that were tried; `is_settled`
     says that no larger one is to be tried.
     """
@@ -128,10 +130,11 @@ class Pace(models.Model):
     recipe_digest = models.CharField(max_length=64)
     device = models.CharField(max_length=200)
     options = models.CharField(max_length=200, blank=True)  # a comma between two
+    versions = models.JSONField(default=dict, blank=True)  # of the libraries that paint
 
+    n_timings = models.PositiveSmallIntegerField(default=0)
     latency_ms = models.FloatField(null=True, blank=True)
     n_paints = models.PositiveSmallIntegerField(default=0)
-    versions = models.JSONField(default=dict, blank=True)  # of the libraries that were timed
     measured_at = models.DateTimeField(null=True, blank=True)
 
     batch_size = models.PositiveSmallIntegerField(null=True, blank=True)
@@ -141,7 +144,8 @@ class Pace(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["recipe_digest", "device", "options"], name="pace_once_a_device"
+                fields=["recipe_digest", "device", "options", "versions"],
+                name="pace_once_a_device",
             ),
             models.CheckConstraint(
                 condition=Q(latency_ms=None, n_paints=0, measured_at=None)

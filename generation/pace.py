@@ -1,7 +1,8 @@
 """How soon a recipe's image comes on this device, and how many at once serve best.
 
-Found out by the workers themselves, once for each recipe, kind of device and options, and kept in
-the `Pace` rows. None of it is needed to paint: whatever goes wrong here costs a line in the log.
+Found out by the workers themselves, once for each recipe, kind of device, options and versions of
+the libraries, and kept in the `Pace` rows. None of it is needed to paint: whatever goes wrong here
+costs a line in the log.
 """
 
 import logging
@@ -14,6 +15,8 @@ from math import inf
 from statistics import median
 from typing import Any
 
+from django.db.models import F
+
 from generation import machine
 from generation.models import Pace
 from generation.pipelines import DeviceLostError, Painter
@@ -22,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 PAINTS = 5  # single images to time, after one that is not
 PATIENCE_S = 5.0  # once these are over, no further one is begun
+TIMINGS = 2  # of a recipe: what came to nothing so often is not begun again
 WORTH = 0.95  # twice as many at once must take at most this much of the time an image
-LONGEST_S = 30.0  # a batch that takes longer is not made larger: leases and stops wait for it
+LONGEST_S = 30.0  # a batch that takes longer is made no larger: leases and stops wait for it
 LIBRARIES = ("torch", "diffusers", "transformers")
 
 
@@ -59,10 +63,14 @@ class BatchSize:
             self.size = 2 * n
 
     def too_large(self, n: int) -> None:
-        """A batch of n did not fit: go back to what did, or try half."""
+        """A batch of n did not fit: go back to what did, or try half of it.
+
+        Half of n filled up to a power of two: where graphs are recorded so many were painted, and
+        a size between would be filled up in every batch to come.
+        """
         if self.best >= n:
             self.best, self.seconds = 0, inf
-        self.size = self.best or max(1, n // 2)
+        self.size = self.best or (1 << (n - 1).bit_length()) // 2 or 1
         self.is_settled = self.is_news = True
 
     def recall(self, row: Pace) -> None:
@@ -74,6 +82,13 @@ class BatchSize:
         self.size = size if self.is_settled else 2 * size
         if row.images_per_s and size == row.batch_size:
             self.best, self.seconds = size, 1 / row.images_per_s
+
+    def begin_small(self, alone_s: float) -> None:
+        """Where no batch was timed, begin with no more than are painted in LONGEST_S one by one."""
+        if self.best or self.is_settled:
+            return
+        while self.size > 1 and self.size * alone_s > LONGEST_S:
+            self.size //= 2
 
     def found(self) -> dict[str, Any]:
         """What is known, as the row has it."""
@@ -103,24 +118,28 @@ class Memory:
                 self.is_timed = row.latency_ms is not None
                 self.alone_s = (row.latency_ms or 0) / 1000
                 batch.recall(row)
+                batch.begin_small(self.alone_s)
 
-    def time(self, painter: Painter, *, at: datetime) -> None:
-        """Time single images, unless anybody did. Raises DeviceLostError alone.
+    def time(self, painter: Painter, batch: BatchSize, *, at: datetime) -> None:
+        """Time single images, unless anybody did or it came to nothing twice. Raises
+        DeviceLostError alone.
 
         To be called while no image is claimed: it takes two images' time or more, and a process
-        that dies of it must leave no attempt behind.
+        that dies of it must cost no image an attempt.
         """
         if self.is_timed:
             return
         self.is_timed = True
         with _mere_attempt("time single images"):
+            if not self._begin():
+                return
             seconds = _time_single_images(painter)
             self.alone_s = median(seconds)
+            batch.begin_small(self.alone_s)
             latency_ms = 1000 * self.alone_s
             self._store(
                 latency_ms=latency_ms,
                 n_paints=len(seconds),
-                versions={name: self.facts[name] for name in LIBRARIES if name in self.facts},
                 measured_at=at,
             )
             logger.info("One image takes %.1f ms, median of %d", latency_ms, len(seconds))
@@ -134,11 +153,18 @@ class Memory:
                 self._store(**batch.found())
                 logger.info("From now on %d at once", batch.size)
 
+    def _begin(self) -> bool:
+        """Count a timing that is about to begin, unless there were enough."""
+        Pace.objects.get_or_create(**self._key())
+        untimed = Pace.objects.filter(**self._key(), latency_ms=None, n_timings__lt=TIMINGS)
+        return bool(untimed.update(n_timings=F("n_timings") + 1))
+
     def _key(self) -> dict[str, Any]:
         return {
             "recipe_digest": self.recipe_digest,
             "device": machine.device_name(str(self.facts["device"])),
             "options": ",".join(self.facts.get("options", ())),
+            "versions": {name: self.facts[name] for name in LIBRARIES if name in self.facts},
         }
 
     def _store(self, **found: Any) -> None:
@@ -156,9 +182,14 @@ def _time_single_images(painter: Painter) -> list[float]:
     return seconds
 
 
+def prompt(number: int) -> str:
+    """What the n-th image shows that is painted for its time alone."""
+    return f"a red circle to the left of a blue star, number {number}"
+
+
 def _seconds_of_one(painter: Painter, number: int) -> float:
     started = time.perf_counter()
-    painter.paint([f"a red circle to the left of a blue star, number {number}"], [number])
+    painter.paint([prompt(number)], [number])
     return time.perf_counter() - started  # the pixels are in the machine's own memory by now
 
 

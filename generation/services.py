@@ -203,9 +203,10 @@ class Claim:
     token: str
     images: tuple[Image, ...]
 
-    def rows(self) -> QuerySet[Image]:
-        """Those of them that are still this claim's: the condition of every write under it."""
-        ids = [image.pk for image in self.images]
+    def rows(self, of: Sequence[Image] | None = None) -> QuerySet[Image]:
+        """Those of them, or of some of them, that are still this claim's: the condition of every
+        write under it."""
+        ids = [image.pk for image in (self.images if of is None else of)]
         return Image.objects.filter(pk__in=ids, status=Image.Status.CLAIMED, claim_token=self.token)
 
 
@@ -243,14 +244,13 @@ def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetim
     ids = [image.pk for image in batch]
     one_more = Case(When(pk__in=ids, then=1), default=0)
     _change(claim.rows(), lease_expires_at=at + lease, attempts=F("attempts") + one_more)
-    return list(claim.rows().filter(pk__in=ids).order_by("pk"))
+    return list(claim.rows(batch).order_by("pk"))
 
 
 def give_back(claim: Claim, batch: Sequence[Image]) -> list[Image]:
     """Take back an attempt that was no fault of these images: the batch was too large."""
-    ids = [image.pk for image in batch]
-    _change(claim.rows().filter(pk__in=ids, attempts__gt=0), attempts=F("attempts") - 1)
-    return list(claim.rows().filter(pk__in=ids).order_by("pk"))
+    _change(claim.rows(batch).filter(attempts__gt=0), attempts=F("attempts") - 1)
+    return list(claim.rows(batch).order_by("pk"))
 
 
 def release(claim: Claim, batch: Sequence[Image]) -> None:
@@ -308,33 +308,25 @@ def store_paintings(claim: Claim, paintings: Sequence[Written], *, at: datetime)
 
 
 def _store(claim: Claim, painting: Written, at: datetime) -> int:
-    return (
-        claim.rows()
-        .filter(pk=painting.image.pk)
-        .update(
-            status=Image.Status.READY,
-            claim_token="",
-            lease_expires_at=None,
-            error="",
-            finished_at=at,
-            provenance=painting.provenance,
-            **painting.file,
-        )
+    return claim.rows([painting.image]).update(
+        status=Image.Status.READY,
+        claim_token="",
+        lease_expires_at=None,
+        error="",
+        finished_at=at,
+        provenance=painting.provenance,
+        **painting.file,
     )
 
 
 def store_failure(claim: Claim, image: Image, *, reason: str, at: datetime) -> bool:
     """Give an image up, and say why; a lost claim fails nothing."""
-    failed = (
-        claim.rows()
-        .filter(pk=image.pk)
-        .update(
-            status=Image.Status.FAILED,
-            claim_token="",
-            lease_expires_at=None,
-            error=reason.replace("\0", "") or "no reason was given",
-            finished_at=at,
-        )
+    failed = claim.rows([image]).update(
+        status=Image.Status.FAILED,
+        claim_token="",
+        lease_expires_at=None,
+        error=reason.replace("\0", "") or "no reason was given",
+        finished_at=at,
     )
     return bool(failed)
 

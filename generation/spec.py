@@ -36,6 +36,9 @@ SCHEDULERS = {
     "UniPCMultistepScheduler": False,
 }
 
+# Those that step where they were distilled to, whatever spacing their settings name.
+SPACELESS = ("LCMScheduler", "TCDScheduler")
+
 # Those that know of the variance which IF predicts beside the noise. The first is the checkpoints'
 # own, and that of the published settings.
 IF_SCHEDULERS = ("DDPMScheduler", "DPMSolverMultistepScheduler")
@@ -50,6 +53,8 @@ USES = {
     "amused": {"variant"},
     "diffusers": {"variant", *_PARTS, *_SAMPLER},
 }
+# What models do to finished pictures, and is never done to ours: see `pipelines.loading.OFF`.
+LEFT_OUT = {"safety_checker": "off", "watermark": "off"}
 PLACES = ("checkpoint", "unet", "lora", "vae")  # fields that name weights, each with its revision
 MAX_STAGES = 2  # after the first
 STAGE_FACTOR = 4  # each enlarges fourfold: 64, 256, 1024 pixels
@@ -275,6 +280,8 @@ def _place_problems(field: str, place: str, revision: str) -> list[str]:
 
 def _schedule_problems(recipe: Recipe) -> list[str]:
     problems = [] if recipe.family == "deepfloyd-if" else _unknown_scheduler(recipe.scheduler)
+    if recipe.timestep_spacing and recipe.scheduler in SPACELESS:
+        problems.append(f"timestep_spacing: {recipe.scheduler} has none, so leave it out")
     if not recipe.timesteps:
         return problems
     if len(recipe.timesteps) != recipe.steps:

@@ -223,7 +223,7 @@ def paint_chunk(
         easel.memory.recall(easel.batch)
         # Perhaps it was this that killed: then the images come first.
         if settings.PAINTING_LATENCY and not died_before and not stop():
-            easel.memory.time(easel.painter, at=now())
+            easel.memory.time(easel.painter, easel.batch, at=now())
     claim = services.claim_images(image_ids, task_id=task_id, lease=easel.lease, at=now())
     try:
         _Sitting(easel, claim, now, studio.dryers).paint_all(stop)

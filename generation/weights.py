@@ -14,6 +14,7 @@ from pathlib import Path
 from generation.decoders import vae_problems
 from generation.headers import file_problem, lora_problem, split_problems
 from generation.manifest import ManifestError, read_manifest
+from generation.schedules import read_settings, schedule_problems
 from generation.spec import (
     PLACES,
     Place,
@@ -44,6 +45,9 @@ NO_WEIGHTS = (
     "safety_checker",
     "watermarker",
 )
+# Of these at least their settings are loaded, and of most tokenizers a list of words.
+SETTINGS = ("scheduler", "low_res_scheduler", "image_noising_scheduler", "tokenizer")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the name of one of a model's several files
 LORA_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers' own tools give
 
@@ -134,14 +138,15 @@ def _place_problems(recipe: Recipe, place: Place, folders: Sequence[Path]) -> li
             _check_revision(place.field, folder, place.revision)
         if place.field == "lora":
             return _lora_problems(folder)
-        found = []
+        found: list[str] = []
         if place.field in PLACES[1:]:
-            parts = [place.field if (folder / place.field).is_dir() else "."]
+            parts = [part_subfolder(place.field, folder) or "."]
+            variant = part_variant(folder / parts[0], variant)
         else:
-            parts = _parts(recipe, place, folder)
+            parts, found = _parts(recipe, place, folder)
         if place.field == "vae":
             own = _where(recipe.places[0], folders)
-            found = [f"vae: {told}" for told in vae_problems(folder / parts[0], own / "vae")]
+            found += [f"vae: {told}" for told in vae_problems(folder / parts[0], own / "vae")]
         return found + [
             problem
             for part in parts
@@ -151,8 +156,21 @@ def _place_problems(recipe: Recipe, place: Place, folders: Sequence[Path]) -> li
         return [str(error)]
 
 
+def part_subfolder(part: str, folder: Path) -> str:
+    """Where in a folder, perhaps a whole checkpoint, the part lies that replaces another's."""
+    return part if (folder / part).is_dir() else ""
+
+
+def part_variant(folder: Path, variant: str) -> str:
+    """In which variant the files of such a part come: the checkpoint's, unless there are plain ones
+    alone."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    plain_alone = names and not any(_is_variant(name, variant) for name in names)
+    return "" if plain_alone and any(_is_variant(name, "") for name in names) else variant
+
+
 def _variant(recipe: Recipe, place: Place) -> str:
-    """A stage has its own files; whatever replaces a part comes in the checkpoint's variant."""
+    """A stage has its own files; whatever replaces a part takes after the checkpoint."""
     if place.field in PLACES:
         return recipe.variant
     return _stage(recipe, place).variant
@@ -162,8 +180,9 @@ def _stage(recipe: Recipe, place: Place) -> Stage:
     return next(stage for stage in recipe.stages if stage.checkpoint == place.name)
 
 
-def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
-    """The models that a pipeline's folder says it is made of, and that are loaded from it."""
+def _parts(recipe: Recipe, place: Place, folder: Path) -> tuple[list[str], list[str]]:
+    """The models that a pipeline's folder says it is made of, and that are loaded from it; and what
+    lacks of its other parts."""
     index = folder / "model_index.json"
     try:
         names = json.loads(index.read_text(encoding="utf-8"))
@@ -180,17 +199,34 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> list[str]:
         )
     unused = {field for field in ("unet", "vae") if getattr(recipe, field)}
     if kind == "IFSuperResolutionPipeline":
-        unused = {"text_encoder"}  # the first stage's embeddings are handed on
+        unused = {"text_encoder", "tokenizer"}  # the first stage's embeddings are handed on
         for problem in if_scheduler_problems(_stage(recipe, place).scheduler):
             raise WeightsError(f"{place.field.removesuffix('checkpoint')}{problem}")
-    return [
-        part
+    kinds = {
+        part: str(library_and_class[1])
         for part, library_and_class in names.items()
-        if isinstance(library_and_class, list)
-        and library_and_class[0]
-        and not part.startswith(NO_WEIGHTS)
-        and part not in unused
+        if isinstance(library_and_class, list) and library_and_class[0] and part not in unused
+    }
+    lacking = [
+        f"{place.field}: {problem}"
+        for part, kind in kinds.items()
+        if part.startswith(SETTINGS) and (problem := _settings_problem(folder / part, kind))
     ]
+    if place.field == "checkpoint" and "scheduler" in kinds:
+        settings = read_settings(folder / "scheduler")
+        lacking += schedule_problems(recipe, kinds["scheduler"], settings)
+    return [part for part in kinds if not part.startswith(NO_WEIGHTS)], lacking
+
+
+def _settings_problem(folder: Path, kind: str) -> str:
+    """A download of weights alone leaves these out."""
+    if not any(folder.glob("*.json")):
+        return f"expected a {kind}'s settings (*.json) in {folder}, found none"
+    if not folder.name.startswith("tokenizer") or kind.startswith("ByT5"):
+        return ""
+    if any(path.is_file() for name in VOCABULARIES for path in folder.glob(name)):
+        return ""
+    return f"expected a {kind}'s words ({' or '.join(VOCABULARIES)}) in {folder}, found none"
 
 
 def _lora_problems(folder: Path) -> list[str]:
@@ -240,19 +276,27 @@ def _snapshot(place: Place, variant: str) -> Path:
     folder = _cached(place)
     if folder.is_dir():
         return folder
-    weights = f"*.{variant}*.safetensors" if variant else "*.safetensors"
-    wanted = f"*/{weights}" if field.endswith("checkpoint") else weights
+    wanted = f"*.{variant}*.safetensors" if variant else "*.safetensors"
+    if field == "lora":
+        wanted = LORA_FILE
+    elif field.endswith("checkpoint"):  # beside its parts lies the whole of it in one file
+        wanted = f"*/{wanted}"
+    files = ("*.json", "*.txt", "*.model", wanted)  # settings, both kinds of tokenizer, weights
     raise WeightsError(
         f"{field} {repository} at {commit} is not in this machine's hub cache ({hub_cache()}). "
         f"If https://huggingface.co/{repository} asks for a licence, accept it first. Download: "
         f"hf download {repository} --revision {commit} "
-        f"--include '*.json' --include '*.txt' --include '{wanted}'"
+        + " ".join(f"--include '{pattern}'" for pattern in files)
     )
 
 
 def _cached(place: Place) -> Path:
-    repository = f"models--{place.name.replace('/', '--')}"
-    return hub_cache() / repository / "snapshots" / place.revision
+    return snapshot(place.name, place.revision)
+
+
+def snapshot(repository: str, commit: str) -> Path:
+    """Where the hub's own tools keep a repository at a commit, or would."""
+    return hub_cache() / f"models--{repository.replace('/', '--')}" / "snapshots" / commit
 
 
 def hub_cache() -> Path:

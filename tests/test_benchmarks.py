@@ -1,11 +1,22 @@
 """Every measurement in a form of seconds: it runs, and prints its table. Never how fast."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.coverage import full_grid, read_store, report
+from benchmarks.coverage import (
+    METHODS,
+    clustered_interval,
+    code_of,
+    coverage_of,
+    fingerprint,
+    full_grid,
+    modules_behind,
+    read_store,
+    report,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,13 +43,19 @@ def run_program(name: str, *options: str, **extra: str) -> subprocess.CompletedP
 
 def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     out = tmp_path / "coverage.md"
+    (tmp_path / "coverage").mkdir()
+    of_other_code = tmp_path / "coverage" / "headline-4-00000000.jsonl"
+    of_other_code.write_text("what another formula gave")
     first = run_program("coverage", "--runs", "4", "--out", str(out), VAR_DIR=str(tmp_path))
     assert first.returncode in (0, 1), first.stderr  # four runs say little about the gate
     assert "- Wilson: fails the gate" in first.stdout
     assert first.stdout.count("\n| 5 | ") == first.stdout.count("\n| 30 | ") == 24
-    store = tmp_path / "coverage" / "headline-4.jsonl"
+    store = tmp_path / "coverage" / f"headline-4-{fingerprint()}.jsonl"
+    assert of_other_code.read_text() == "what another formula gave"
     lines = store.read_text().splitlines()
-    store.write_text("\n".join([*lines[:-2], lines[-1][:20]]))
+    parted = json.loads(lines[1])  # a cell whose bootstrap is still to come
+    del parted["coverage"]["bootstrap"]
+    store.write_text("\n".join([json.dumps(parted), *lines[2:-2], lines[-1][:20]]))
     table = tmp_path / "cells.csv"
     again = run_program("coverage", "--runs", "4", "--cells", str(table), VAR_DIR=str(tmp_path))
     assert again.stdout == first.stdout
@@ -51,10 +68,26 @@ def test_coverage_goes_on_where_it_was_stopped_and_stops_wilson(tmp_path):
     assert rows[0].startswith("5,100,3,0.5,0.0,0.0,0,0.0,150.0,")
 
 
+def test_cells_are_kept_apart_by_the_code_that_made_them_not_by_its_comments():
+    plain = "def f(p):\n    return p + 1\n"
+    told = 'def f(p):\n    """Adds."""\n    return (p + 1)  # one more\n'
+    assert code_of(told) == code_of(plain) != code_of(plain.replace("1", "2"))
+    assert modules_behind(clustered_interval) >= {
+        f"evalsite.stats.{name}" for name in ("win_rate", "variance", "intervals", "clusters")
+    }
+
+
+def test_the_votes_of_a_cell_do_not_depend_on_the_intervals_made_of_them():
+    cell = next(cell for cell in full_grid() if cell.sd == 1)  # where naive intervals often miss
+    some = ["sandwich", "Wilson"]
+    alone, among = (coverage_of(cell, 100, methods) for methods in (some, METHODS))
+    assert alone == {method: among[method] for method in some}
+
+
 def test_the_full_grid_counts_the_cells_that_reach_its_aim():
     cells = [cell for cell in full_grid() if cell.raters == 3 and cell.losses < 10][:4]
     found = {
-        cell: {"ours": ours, "Wilson": 0.8, "sandwich": 0.9}
+        cell: {"ours": ours, "Wilson": 0.8, "bootstrap": 0.7, "sandwich": 0.9}
         for cell, ours in zip(cells, (0.94, 0.966, 0.93, 0.976), strict=True)
     }
     text = report(found, "full", 2000)
@@ -62,7 +95,7 @@ def test_the_full_grid_counts_the_cells_that_reach_its_aim():
         "- ours: 1 of 4 cells in .94 to .965, 2 within two Monte-Carlo errors of it, "
         "3 in .925 to .975 (mean 0.953, lowest 0.930, highest 0.976)" in text
     )
-    assert "\n| 3 | under 10 | 4 | 0.930, 0.953, 0.976 | 0.800, 0.800, 0.800 |" in text
+    assert "\n| 3 | under 10 | 4 | 0.930, 0.953, 0.976 | 0.800, 0.800, 0.800 | 0.700" in text
     assert text.endswith("| 1 of 4 | 3 of 4 |\n")
 
 
@@ -83,3 +116,14 @@ def test_the_analysis_benchmark_prints_its_table(tmp_path):
     ]
     assert all(row[:2] == ["20,000", "5"] for row in rows[2:])
     assert float(rows[2][4]) > 0
+
+
+def test_the_planning_benchmark_prints_its_table(tmp_path):
+    out = tmp_path / "table.md"
+    run = run_program("planning", "--quick", "--studies", "100", "--out", str(out))
+    assert run.returncode in (0, 1), run.stderr  # a hundred studies say little
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
+    rows = [row for row in rows if row and row[0] == "3"]
+    assert [row[1] for row in rows] == ["under 10", "10 or more"][: len(rows)]
+    assert 0 < sum(int(row[2]) for row in rows) <= 15
+    assert out.read_text() + "\n" == run.stdout

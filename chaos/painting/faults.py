@@ -18,8 +18,8 @@ from evalsite.studies import queries as study_queries
 from evalsite.studies import services as study_services
 from evalsite.studies.models import Study
 from evalsite.studies.spec import load_spec
-from generation import messages, queries, services
-from generation.models import Image
+from generation import messages, pace, queries, services
+from generation.models import Image, Pace
 from generation.spec import find_checkpoint
 
 BATCH = 8  # how many images a worker paints at once on a CPU
@@ -215,6 +215,23 @@ def prompt_kills(scene: Scene) -> None:
     scene.judge({ids[2]: DIED})
 
 
+@_fault("timing a recipe kills the process whenever it is tried; messages keep coming")
+def timing_kills(scene: Scene) -> None:
+    recipe = tiny(steps=5)
+    Pace.objects.filter(recipe_digest=recipe.digest).delete()  # nobody has timed it
+    scene.plan(kill=pace.prompt(0))
+    scene.injure()
+    for _ in range(pace.TIMINGS + 2):
+        scene.ask(2, recipe)
+        scene.site.worker()
+        scene.recover()
+        scene.until_quiet()
+    n_deaths = len(scene.lines(KILLED))
+    scene.promise(n_deaths == pace.TIMINGS, f"timing killed {n_deaths} processes")
+    _expect_attempts(scene, 1)
+    scene.judge()
+
+
 @_fault("memory for two images at once, and a prompt that fits not even alone")
 def memory_full(scene: Scene) -> None:
     scene.plan(largest=2, too_large=PROMPTS[5])
@@ -340,12 +357,11 @@ def broker_killed(scene: Scene) -> None:
     scene.ask(3, tiny(steps=2))
     scene.injure()
     site.broker.server.terminate()
-    unheard = scene.ask(3, tiny(steps=3))
+    scene.ask(3, tiny(steps=3))  # nobody hears of them
     scene.until(lambda: "The broker is away" in site.sweep.said(), "the sweep to notice")
     time.sleep(AWHILE)
     site.broker.server.start()
     scene.plan()
-    site.pass_leases(unheard)
     scene.recover()
     scene.until(lambda: "The broker is back" in site.sweep.said(), "the sweep to notice")
     said = [site.sweep.said().count(f"The broker is {where}") for where in ("away", "back")]

@@ -134,6 +134,13 @@ def mates_not_spared() -> None:
     _Sitting._next_batch = next_batch  # type: ignore[method-assign]
 
 
+@_mutant("timing-kills", "that timing began is not noted")
+def timings_not_counted() -> None:
+    from generation.pace import Memory
+
+    Memory._begin = lambda self: True  # type: ignore[method-assign]
+
+
 @_mutant("memory-full", "a batch that does not fit fails")
 def batches_not_halved() -> None:
     from generation import services
@@ -225,8 +232,8 @@ def token_not_checked() -> None:
     from generation.models import Image
 
     class Loose(services.Claim):
-        def rows(self) -> Any:
-            return Image.objects.filter(pk__in=[image.pk for image in self.images])
+        def rows(self, of: Any = None) -> Any:
+            return Image.objects.filter(pk__in=[image.pk for image in of or self.images])
 
     store = services.store_paintings
 

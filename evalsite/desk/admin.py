@@ -12,9 +12,17 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from evalsite.desk.painting_page import painting_context
-from evalsite.desk.wording import cancelled_words, notes_of, retried_words
+from evalsite.desk.wording import (
+    STUDY_HELP,
+    cancelled_words,
+    images_words,
+    notes_of,
+    retried_words,
+)
 from evalsite.studies import painting, queries, services
 from evalsite.studies.admin import lock_for_editing
 from evalsite.studies.locks import StudyNotDraft
@@ -96,6 +104,9 @@ class SystemListing(_Listing):
 
 @admin.register(Study)
 class StudyAdmin(StudyModelAdmin):
+    meaning = (
+        "A study asks raters which of two images is better. Its page leads from draft to closed."
+    )
     list_display = ["slug", "title", "state", "simulated", "opened", "closed"]
     list_filter = ["state", "simulated"]
     list_per_page = 50
@@ -110,6 +121,7 @@ class StudyAdmin(StudyModelAdmin):
         "prompt_source",
         "notes",
         "spec_sha256",
+        "n_planned",
         "created_at",
         "opened_at",
         "closed_at",
@@ -126,6 +138,7 @@ class StudyAdmin(StudyModelAdmin):
                     "baseline",
                     "votes_per_comparison",
                     "votes_per_rater",
+                    "n_planned",
                     "on_failure",
                     "on_blank",
                     "on_duplicate",
@@ -149,6 +162,11 @@ class StudyAdmin(StudyModelAdmin):
             },
         ),
     ]
+
+    def get_form(
+        self, request: HttpRequest, obj: Study | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        return super().get_form(request, obj, change, **{"help_texts": STUDY_HELP} | kwargs)
 
     def view_on_site(self, obj: Study) -> str:
         """The page with its counts, and with its results once there are some."""
@@ -205,8 +223,10 @@ class StudyAdmin(StudyModelAdmin):
         super().save_model(request, obj, form, change)
 
     @admin.display(description="raters start at")
-    def raters_start_at(self, study: Study) -> str:
-        return reverse("voting:landing", args=[study.code]) if study.pk else "-"
+    def raters_start_at(self, study: Study) -> SafeString | str:
+        if not study.pk:
+            return "-"
+        return format_html('<a href="{0}">{0}</a>', reverse("voting:landing", args=[study.code]))
 
     @admin.display
     def images(self, study: Study) -> str:
@@ -215,14 +235,18 @@ class StudyAdmin(StudyModelAdmin):
         preparation = queries.preparation(study, at=timezone.now())
         rows = [
             ", ".join(
-                [f"{s.label}: {s.ready} of {s.wanted} ready", f"{s.displayed} shown", *notes_of(s)]
+                [
+                    f"{s.label}: {s.ready:,} of {s.wanted:,} ready",
+                    f"{s.displayed:,} shown",
+                    *notes_of(s),
+                ]
             )
             for s in preparation.systems
         ]
         found = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
         more = len(preparation.defects) - N_DEFECTS
         if more > 0:
-            found.append(f"and {more} more images to look at")
+            found.append(f"and {more:,} more images to look at")
         return "\n".join([*rows, *preparation.obstacles, *found]) or "-"
 
     @admin.display
@@ -295,7 +319,7 @@ class StudyAdmin(StudyModelAdmin):
             return HttpResponseRedirect(back)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{act.capitalize()} {system and f'{system} of '}{study.slug}?",
+            "title": f"{act.capitalize()} {_what_of(act, system)} {study.slug}?",
             "study": study,
             "act": act,
             "button": f"{act.capitalize()} {'painting' if act in PAINTING_ACTS else 'study'}",
@@ -305,6 +329,13 @@ class StudyAdmin(StudyModelAdmin):
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/studies/study/act.html", context)
+
+
+def _what_of(act: str, system: str) -> str:
+    """What an act's question is about, up to the study's name."""
+    if act not in PAINTING_ACTS:
+        return "study"
+    return f"painting of {system} in" if system else "painting of"
 
 
 def _may_act(request: HttpRequest) -> bool:
@@ -341,7 +372,9 @@ def _do(act: str, study: Study, system: str) -> tuple[int, str]:
 
 def _prepared_words(preparation: Preparation) -> str:
     if preparation.pending:
-        return f"{preparation.pending} images are to be painted; see Painting for how far they are."
+        are = "is" if preparation.pending == 1 else "are"
+        n_images = images_words(preparation.pending)
+        return f"{n_images} {are} to be painted; see Painting for how far they are."
     if preparation.obstacles:
         why = "; ".join(preparation.obstacles)
         return f"No image is left to be painted. Before the study can open: {why}."

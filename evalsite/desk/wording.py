@@ -1,4 +1,4 @@
-"""Progress in words, the same in a terminal and on a page."""
+"""What pages of the desk say; progress in words, the same in a terminal and on a page."""
 
 from datetime import timedelta
 
@@ -6,6 +6,28 @@ from evalsite.studies.painting import Cancelled
 from evalsite.studies.progress import Failure, SystemProgress
 
 PROMPT_LENGTH = 60
+STUDY_HELP = {  # a field of a study -> what it says
+    "slug": "The study's name in addresses, commands and files.",
+    "title": "For staff alone: raters never see it.",
+    "raters_start_at": "The address that raters are given.",
+    "images": "Of each system: how many are ready, and how many are in the form that raters see.",
+    "instructions": "Read before the first pair, and under Help. Empty: the project's own.",
+    "consent": "What raters agree to before they start. Empty: the project's own.",
+    "seed": "Sides, order and images follow from it: the same seed lays out the same study.",
+    "pairing": "Every two systems, or each system against the baseline.",
+    "baseline": "The key of a system, where all others are compared with it.",
+    "votes_per_comparison": "How many raters answer each criterion on each pair of images.",
+    "votes_per_rater": "At most so many pairs for one rater. Empty: all that are left.",
+    "on_failure": "What leaves the study where an image cannot be made.",
+    "on_blank": "What becomes of an image of one colour all over.",
+    "on_duplicate": "What becomes of an image that a system made for another prompt as well.",
+    "simulated": "Its raters are programs, and every page says so.",
+    "declared": "What the study sets out to show, and when results may be read before it closes.",
+    "display_size": "Pixels of the square in which raters see an image.",
+    "resampler": "How larger images are made smaller.",
+    "upscaler": "How smaller images are made larger. Empty: they never are.",
+    "spec_sha256": "Of the design, as frozen when the study opened.",
+}
 
 
 def rate_words(rate: float) -> str:
@@ -63,18 +85,18 @@ def cancelled_words(gone: Cancelled) -> str:
     """What came of cancelling."""
     if not gone.n_images and not gone.n_shared:
         return "No image was to be painted: nothing is cancelled."
-    words = f"Cancelled: {_images(gone.n_images)}."
+    words = f"Cancelled: {images_words(gone.n_images)}."
     if gone.n_shared:
-        words += f" Painted all the same, for another study: {_images(gone.n_shared)}."
+        words += f" Painted all the same, for another study: {images_words(gone.n_shared)}."
     return words
 
 
 def retried_words(n_asked: int) -> str:
     """What came of retrying."""
     if n_asked:
-        return f"Asked for again: {_images(n_asked)}."
+        return f"Asked for again: {images_words(n_asked)}."
     return "No image was asked for again. What is imported is taken again by preparing."
 
 
-def _images(n: int) -> str:
+def images_words(n: int) -> str:
     return f"{n:,} image{'' if n == 1 else 's'}"

@@ -4,6 +4,7 @@ Everything is in percent of the plot's width or height, so a drawing fits whatev
 text in it keeps its size. A row of the forest plot is a row of the table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
@@ -15,6 +16,8 @@ TICKS = (0, 25, 50, 75, 100)
 STEPS = (1, 2, 5)  # of a logarithmic axis, times a power of ten
 MOST_TICKS = 6
 MARGIN = 4  # percent of the width, before the axis begins and after it ends
+NARROWEST = 200  # pixels: the latency plot of a phone, at its narrowest
+APART = 22  # pixels from one point to the next: a little more than a point is wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,33 @@ def log_axis(values: list[float]) -> LogAxis:
     if len(ticks) > MOST_TICKS:
         ticks = [10.0**power for power in powers if low <= 10.0**power <= high]
     return LogAxis(low, high, tuple(ticks))
+
+
+def side_by_side(places: Sequence[float]) -> tuple[float, ...]:
+    """How many pixels to move each point sideways, so that points of nearly one place stay apart.
+
+    The least moves, squared and summed, that leave `APART` between neighbours in the narrowest
+    plot, and no point outside it; a wider plot draws neighbours further apart. Where there are
+    more points than fit, they stand as far apart as they can.
+
+    places : in percent of the width, rising.
+    """
+    if len(places) < 2:
+        return (0.0,) * len(places)
+    low, high = (NARROWEST * edge / 100 for edge in (MARGIN, 100 - MARGIN))
+    apart = min(APART, (high - low) / (len(places) - 1))
+    # Less what each owes to those before it, places need only rise: those that fall share a mean.
+    pools: list[tuple[float, int]] = []  # mean and size
+    for number, place in enumerate(places):
+        mean, size = NARROWEST * place / 100 - apart * number, 1
+        while pools and pools[-1][0] > mean:
+            before, n_before = pools.pop()
+            mean = (before * n_before + mean * size) / (n_before + size)
+            size += n_before
+        pools.append((mean, size))
+    most = high - apart * (len(places) - 1)
+    risen = [min(max(mean, low), most) for mean, size in pools for _ in range(size)]
+    return tuple(
+        round(at + apart * number - NARROWEST * place / 100, 1)
+        for number, (at, place) in enumerate(zip(risen, places, strict=True))
+    )

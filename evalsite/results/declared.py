@@ -136,6 +136,24 @@ def _looks_text(looks: Looks, confidence: float) -> str:
     )
 
 
+def looks_note(looks: Looks | None) -> str:
+    """Why a declared claim's interval and p are others than its pair's: nothing where nobody could
+    look before closing, and they are the same."""
+    if looks is None or not looks.taken or not looks.was_looked_into:
+        return ""
+    here = (
+        "whenever somebody looked, their interval and p hold"
+        if looks.at is None
+        else "the interval is as wide as the last look asks, and p is over all looks together, so "
+        "that an earlier look may show a claim that the last interval does not"
+    )
+    return (
+        f"Results could be read before closing, and these claims pay for that: {here}. The "
+        "intervals and p of pairs further down take the number of votes as fixed beforehand, and "
+        "so differ from these."
+    )
+
+
 def early_note(looks: Looks | None) -> str:
     """What to keep in mind where somebody may have closed the study for what a look showed."""
     if looks is None or not looks.taken or not looks.was_looked_into:

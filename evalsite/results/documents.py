@@ -65,11 +65,18 @@ class Report:
     asked: Mapping[str, Asked]  # by criterion
     names: Names  # key of a system -> what people read
     study: Study | None  # None for imported votes
+    n_simulated: int  # votes that programs gave
     votes_csv: bytes = b""  # imported votes lie where they came from
+    notes: tuple[str, ...] = ()  # what to keep in mind of files that were read together
 
     @property
     def simulated(self) -> bool:
-        return self.study is not None and self.study.simulated
+        """Is there any vote that a program gave?"""
+        return self.n_simulated > 0 or (self.study is not None and self.study.simulated)
+
+    @property
+    def n_votes(self) -> int:
+        return sum(criterion.n_votes for criterion in self.summary.criteria)
 
     @property
     def suggests_fixed_prompts(self) -> bool:
@@ -90,19 +97,30 @@ def read_report(study: Study, *, at: datetime, options: Options = DEFAULTS) -> R
     record = queries.load_record(study)
     stored = queries.load_votes(study, design)
     votes = queries.describe(stored, record)
-    looks = queries.load_looks(study, stored, record.n_ballots)
+    looks = queries.load_looks(study, stored)
     summary = judged(summarise(design.keys, votes, options), votes, looks)
     votes_csv = tables.votes_csv(design, record, stored)
+    n_simulated = votes.n if study.simulated else 0
     data = report_of(
         summary,
         study=study_json(design, record, queries.load_paces(design), n_counted=stored.votes.n),
         provenance={
             "versions": versions(),
             "input_sha256": hashlib.sha256(votes_csv).hexdigest(),
+            "n_simulated": n_simulated,
             "written_at": tables.timestamp(at),
         },
     )
-    return Report(study.title, summary, data, asked_of(design), design.names, study, votes_csv)
+    return Report(
+        title=study.title,
+        summary=summary,
+        data=data,
+        asked=asked_of(design),
+        names=design.names,
+        study=study,
+        n_simulated=n_simulated,
+        votes_csv=votes_csv,
+    )
 
 
 def asked_of(design: StudyDesign) -> dict[str, Asked]:
@@ -169,6 +187,9 @@ def page_context(report: Report) -> Json:
     in_study = report.study is not None
     return {
         "title": report.title,
+        "simulated": wording.simulated_note(report.n_simulated, report.n_votes)
+        if report.simulated
+        else "",
         "study": report.study,
         "report": report.data,
         "facts": report.data["study"],
@@ -178,7 +199,9 @@ def page_context(report: Report) -> Json:
         "declared": declared.claim_lines(
             report.summary.verdicts, report.summary.design.systems, names
         ),
+        "notes": report.notes,
         "is_usual_reading": report.summary.options == DEFAULTS,
+        "looks_note": declared.looks_note(report.summary.looks),
         "early_note": declared.early_note(report.summary.looks),
         "add_elo": elo_table.add_elo(report.data, names),
         "has_ties": any(criterion.n_ties for criterion in report.summary.criteria),
@@ -237,7 +260,14 @@ def write_documents(documents: Mapping[str, bytes], out: Path) -> None:
     """Put these files into the folder `out`, whole or not at all. Raises NotAReport."""
     out = out.resolve()
     _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _put(documents, out)
+    except OSError as error:
+        raise NotAReport(f"{out}: cannot be written: {error.strerror or error}") from error
+
+
+def _put(documents: Mapping[str, bytes], out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workplace:
         fresh = Path(workplace) / "fresh"
         fresh.mkdir()

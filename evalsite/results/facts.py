@@ -7,7 +7,7 @@ from evalsite.results.report import Json
 from evalsite.results.tables import timestamp
 from evalsite.studies.models import Study, System, prompt_label
 from generation.models import Pace
-from generation.spec import Recipe, places_of, public_place
+from generation.spec import LEFT_OUT, Recipe, places_of, public_place
 
 
 def study_json(
@@ -107,10 +107,17 @@ def _design_json(design: StudyDesign) -> Json:
                 "label": system.label,
                 "licence": system.licence,
                 "recipe": Recipe.model_validate(system.recipe).as_public_json(),
+                **_left_out_of_pictures(system),
             }
             for system in design.systems
         ],
     }
+
+
+def _left_out_of_pictures(system: System) -> Json:
+    """Filters and marks that a painted image never goes through; of imported ones nobody knows."""
+    imported = system.recipe["family"] == "imported"
+    return {name: None if imported else state for name, state in LEFT_OUT.items()}
 
 
 def _counts_json(record: Record, n_counted: int) -> Json:

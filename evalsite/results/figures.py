@@ -15,6 +15,7 @@ from evalsite.results.summary import CriterionSummary, Summary
 
 ROW, TEXT, PLOT, NUMBERS, MARGIN = 26, 7.2, 420, 190, 16  # pixels; TEXT is a letter's width
 SCATTER, AXIS = 280, 40  # height, and room for the labels of an upright axis
+LEADS = 16  # from the plot down to its axis: lines lead from points to their latencies
 STYLE = "font: 13px system-ui, sans-serif; fill: #111"
 
 
@@ -146,8 +147,9 @@ def _draw_scatter(figure: SpeedFigure, panel: Panel) -> str:
         f"{line.number}  {line.name}: {line.latency}, {line.shares[n][1]}" for line in figure.lines
     ]
     left, top, bottom = MARGIN + AXIS, 2 * ROW, 2 * ROW + SCATTER
+    axis = bottom + LEADS
     width = max(left + PLOT + 2 * MARGIN + TEXT * max(map(len, words)), TEXT * len(title))
-    height = max(bottom, top + ROW * len(words)) + ROW + MARGIN
+    height = max(axis, top + ROW * len(words)) + ROW + MARGIN
 
     def x(percent: float) -> float:
         return round(left + PLOT * percent / 100, 1)
@@ -158,9 +160,10 @@ def _draw_scatter(figure: SpeedFigure, panel: Panel) -> str:
     parts = _sheet(title, width, height)
     for place, label in figure.ticks:
         parts.append(
-            f'<line x1="{x(place)}" x2="{x(place)}" y1="{top}" y2="{bottom}" stroke="#ccc"/>'
-            f'<text x="{x(place)}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
+            f'<line x1="{x(place)}" x2="{x(place)}" y1="{top}" y2="{axis}" stroke="#ccc"/>'
+            f'<text x="{x(place)}" y="{axis + 18}" text-anchor="middle">{label}</text>'
         )
+    parts.append(f'<line x1="{left}" x2="{left + PLOT}" y1="{axis}" y2="{axis}" stroke="#888"/>')
     for share in (0, 25, 50, 75, 100):
         at = y(100 - share)
         parts.append(
@@ -168,8 +171,10 @@ def _draw_scatter(figure: SpeedFigure, panel: Panel) -> str:
             f'<text x="{left - 8}" y="{at + 4.5}" text-anchor="end">{share}%</text>'
         )
     for point in panel.points:
-        cx, cy = x(point.x), y(point.y)
+        at, cy = x(point.x), y(point.y)
+        cx = round(at + point.shift, 1)
         parts.append(
+            f'<path d="M{cx} {y(point.bottom)}V{bottom}L{at} {axis}" fill="none" stroke="#888"/>'
             f'<line x1="{cx}" x2="{cx}" y1="{y(point.top)}" y2="{y(point.bottom)}" '
             'stroke="#2a5caa" stroke-width="2"/>'
             f'<circle cx="{cx}" cy="{cy}" r="9" fill="#2a5caa" stroke="#fff"/>'

@@ -21,7 +21,7 @@ def context(study: Study) -> Mapping[str, Any]:
         return {}
     design = queries.load_design(study)
     stored = queries.load_votes(study, design)
-    looks = queries.load_looks(study, stored, study.n_ballots)  # type: ignore[attr-defined]
+    looks = queries.load_looks(study, stored)
     if looks is None:
         return {}
     said = {

@@ -6,9 +6,12 @@ so, whoever is excluded later.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evalsite.stats import anytime_interval, look_interval, spending_boundaries
 from evalsite.stats.sequential import CLOSEST_LOOKS, LookInterval
@@ -30,7 +33,8 @@ class Looks:
     """The looks of a study that declared some."""
 
     at: tuple[float, ...] | None  # shares of the planned votes; None: at any time
-    n_planned: int
+    n_planned: int  # votes, when the study opened
+    n_given: int  # answers to planned ballots by now, counted or not
     tightest_at: float  # votes planned for one pair under one criterion
     taken: tuple[Cut, ...]
 
@@ -72,22 +76,26 @@ def looks_of(
     *,
     n_planned: int,
     tightest_at: float,
-    n_given: int,
-    counted_of: Callable[[int], int],
+    n_given: NDArray[np.int64],
+    n_given_in_all: int,
     is_closed: bool,
 ) -> Looks:
     """The looks taken so far.
 
     declared : as in the frozen design.
-    n_given : answers to planned ballots that were given, counted or not.
-    counted_of : how many of the first so many of them count.
+    n_planned : when the study opened; what left later moves no look.
+    n_given : of each vote that counts, how many answers were in with it, counted or not; never
+        falling.
     """
     at = None if declared["at"] == ANY_TIME else tuple(declared["at"])
-    reached = [share for share in at or () if needed(share, n_planned) <= n_given]
-    cuts = [(share, counted_of(needed(share, n_planned))) for share in reached]
+    reached = [share for share in at or () if needed(share, n_planned) <= n_given_in_all]
+    cuts = [
+        (share, int(np.searchsorted(n_given, needed(share, n_planned), side="right")))
+        for share in reached
+    ]
     if is_closed or at is None:
-        cuts.append((None, counted_of(n_given)))
-    return Looks(at, n_planned, tightest_at, tuple(_apart(cuts, n_planned)))
+        cuts.append((None, n_given.size))
+    return Looks(at, n_planned, n_given_in_all, tightest_at, tuple(_apart(cuts, n_planned)))
 
 
 def _apart(cuts: Sequence[tuple[float | None, int]], n_planned: int) -> Iterator[Cut]:

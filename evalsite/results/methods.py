@@ -161,8 +161,17 @@ def _ballots(design: Json, names: Names) -> str:
         "often as on the right, to within one. No rater saw a comparison twice for one criterion, "
         "and none saw the name of a system. Criteria came in blocks, in an order counterbalanced "
         f"over raters. Images were shown at {counted(design['display_size'], 'pixel')}"
-        f"{_enlarged(design)}."
+        f"{_enlarged(design)}, each made from pixels alone by one encoder without loss."
+        f"{_left_out(design)}"
     )
+
+
+def _left_out(design: Json) -> str:
+    """What was done about safety filters and marks, as the images' records have it."""
+    known = [system["watermark"] == "off" for system in design["systems"]]
+    painted = " No safety filter blanked a painted image, and none was stamped with a mark."
+    imported = " What imported images went through before they came is not known."
+    return painted * any(known) + imported * (not all(known))
 
 
 def _enlarged(design: Json) -> str:

@@ -11,7 +11,7 @@ from evalsite.results.report import Json
 from evalsite.results.standings import Standing, standings
 from evalsite.results.summary import CriterionSummary, Summary, SystemSummary
 from evalsite.results.wording import counted
-from evalsite.stats import Fragility
+from evalsite.stats import Agreement, Fragility
 from generation.spec import places_of
 
 Names = dict[str, str]  # key of a system -> what people read
@@ -245,6 +245,14 @@ def _undoing(found: Fragility) -> str:
     return f"undone by taking out {', or '.join(ways)}."
 
 
+def _on_unknown_prompts(agreement: Agreement) -> str:
+    if agreement.n_unlabelled:
+        return f" {counted(agreement.n_unlabelled, 'vote')} without a prompt left out."
+    if "no prompt labels" in agreement.warnings:
+        return " The votes do not say which prompt they are on: each pair is one comparison here."
+    return ""
+
+
 def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
     agreement, side, nu = criterion.agreement, criterion.side, criterion.davidson.tie_parameter
     if agreement.alpha is not None:
@@ -253,7 +261,8 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
             "Agreement",
             f"Krippendorff's alpha {agreement.alpha:.2f} ({span}) over "
             f"{counted(agreement.n_units, 'comparison')} seen twice or more: 1 where all agree, 0 "
-            "where votes agree no more than by chance. Pairs that are nearly even make it low.",
+            "where votes agree no more than by chance. Pairs that are nearly even make it low."
+            + _on_unknown_prompts(agreement),
         )
     if side is not None and side.logit is not None and side.left_share is not None:
         span = _span(side.low, side.high, "{:+.2f}")

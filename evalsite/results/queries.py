@@ -96,15 +96,19 @@ def load_design(study: Study) -> StudyDesign:
 
 def load_paces(design: StudyDesign) -> tuple[tuple[System, Pace], ...]:
     """The timed paces of each system, in study order: one on each kind of device, with each set of
-    options, that a worker has timed its recipe on, for this study or another. One query."""
+    options, that a worker has timed its recipe on, for this study or another. Where it was timed
+    by several versions of the libraries, the last of these. One query."""
     digests = {system.pk: Recipe.model_validate(system.recipe).digest for system in design.systems}
     timed = Pace.objects.filter(recipe_digest__in=digests.values(), latency_ms__isnull=False)
-    rows = list(timed.order_by("device", "options"))
+    last = {
+        (pace.device, pace.options, pace.recipe_digest): pace
+        for pace in timed.order_by("measured_at", "pk")
+    }
     return tuple(
-        (system, pace)
+        (system, last[key])
         for system in design.systems
-        for pace in rows
-        if pace.recipe_digest == digests[system.pk]
+        for key in sorted(last)
+        if key[-1] == digests[system.pk]
     )
 
 
@@ -118,10 +122,12 @@ class StoredVotes:
     response_ms: NDArray[np.int64]
     voted_at: NDArray[np.object_]  # datetime
     first_on_left: NDArray[np.bool_]
+    n_given: NDArray[np.int64]  # answers that were in with this vote, whether they count or not
+    n_given_in_all: int
 
 
 def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
-    """Every counted vote of a study in columns, in the order they came. One query."""
+    """Every counted vote of a study in columns, in the order they came. Two queries."""
     criteria = {criterion.pk: index for index, criterion in enumerate(design.criteria)}
     systems = {system.pk: index for index, system in enumerate(design.systems)}
     rows = (
@@ -154,14 +160,29 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
         prompts=np.array(prompt, dtype=np.intp),
         first_on_left=sides,
     )
+    counted = np.array(ids, dtype=np.int64)
+    given = _ids_given(study)
     return StoredVotes(
         votes,
-        ids=np.array(ids, dtype=np.int64),
+        ids=counted,
         choices=np.array(choice, dtype=np.str_),
         response_ms=np.array(response_ms, dtype=np.int64),
         voted_at=np.array(voted_at, dtype=np.object_),
         first_on_left=sides,
+        n_given=np.searchsorted(given, counted, side="right").astype(np.int64),
+        n_given_in_all=given.size,
     )
+
+
+def _ids_given(study: Study) -> NDArray[np.int64]:
+    """Of every answer to a planned ballot, rising. A second take is no further answer: it came
+    later than the first, and counts from then on. Nor is one that came after closing; what holds
+    its ballot did not, whatever the clocks say."""
+    given = _stored_votes().filter(take=1, showing__rater__study=study)
+    if study.closed_at is not None:
+        was_in_time = Q(voted_at__lte=study.closed_at) | Q(showing__held_ballot__isnull=False)
+        given = given.filter(was_in_time)
+    return np.fromiter(given.order_by("pk").values_list("pk", flat=True), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,33 +246,18 @@ def load_record(study: Study) -> Record:
     )
 
 
-def load_looks(study: Study, stored: StoredVotes, n_planned: int) -> Looks | None:
-    """The looks taken of an opened study; None where its frozen design declares none. One query,
-    where it does."""
+def load_looks(study: Study, stored: StoredVotes) -> Looks | None:
+    """The looks taken of an opened study; None where its frozen design declares none."""
     spec = study.spec or {}
-    if not spec.get("looks"):
+    if not spec.get("looks") or study.n_planned is None:
         return None
-    given = np.fromiter(
-        _stored_votes()
-        .filter(take=1, showing__rater__study=study)
-        .order_by("pk")
-        .values_list("pk", flat=True),
-        dtype=np.int64,
-    )
     n_prompts = len(spec["prompts"]) - len(spec["removed_prompts"])
-
-    def counted_of(n: int) -> int:
-        """A second take came later than the first, and counts from then on."""
-        if n == given.size:
-            return stored.ids.size
-        return int(np.searchsorted(stored.ids, given[n])) if n else 0
-
     return looks_of(
         spec["looks"],
-        n_planned=n_planned,
+        n_planned=study.n_planned,
         tightest_at=study.votes_per_comparison * n_prompts,
-        n_given=given.size,
-        counted_of=counted_of,
+        n_given=stored.n_given,
+        n_given_in_all=stored.n_given_in_all,
         is_closed=study.state == Study.State.CLOSED,
     )
 

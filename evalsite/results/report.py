@@ -17,7 +17,7 @@ from evalsite.stats import Slicing, Verdict
 from evalsite.studies.spec_claims import ANY_TIME
 
 # The first number rises when a field leaves or changes its meaning, the second when one is added.
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 Json = dict[str, Any]
 
@@ -73,6 +73,8 @@ def _looks_json(summary: Summary) -> Json | None:
     return {
         "at": list(looks.at) if looks.at is not None else ANY_TIME,
         "n_planned": looks.n_planned,
+        "n_given": looks.n_given,
+        "tightest_at": looks.tightest_at,
         "taken": [
             {**_plain(cut), "boundary": boundary}
             for cut, boundary in zip(looks.taken, boundaries, strict=True)

@@ -23,7 +23,8 @@ class Point:
     """A system's win rate and interval; in percent from the left, and from the top."""
 
     number: int
-    x: float
+    x: float  # where its latency is on the axis
+    shift: float  # pixels to the right of there, to stand beside points of nearly the same latency
     y: float
     top: float
     bottom: float
@@ -46,6 +47,7 @@ class SpeedFigure:
     ticks: tuple[tuple[float, str], ...]  # place and label
     panels: tuple[Panel, ...]
     lines: tuple[SpeedLine, ...]  # the fastest first
+    is_crowded: bool  # some points stand beside their place
 
 
 def speed_figure(report: Json, names: Names) -> SpeedFigure | None:
@@ -59,7 +61,9 @@ def speed_figure(report: Json, names: Names) -> SpeedFigure | None:
     timed.sort(key=lambda row: row["latency_ms"])
     axis = charts.log_axis([row["latency_ms"] for row in timed])
     numbers = {row["system"]: number for number, row in enumerate(timed, start=1)}
-    places = {row["system"]: axis.place(row["latency_ms"]) for row in timed}
+    places = [axis.place(row["latency_ms"]) for row in timed]
+    shifts = charts.side_by_side(places)
+    spots = {row["system"]: spot for row, spot in zip(timed, zip(places, shifts), strict=True)}
     rates = {
         key: {system["system"]: system for system in criterion["systems"]}
         for key, criterion in report["criteria"].items()
@@ -72,8 +76,8 @@ def speed_figure(report: Json, names: Names) -> SpeedFigure | None:
                 key,
                 title_of(key),
                 tuple(
-                    _point(numbers[system], place, of[system])
-                    for system, place in places.items()
+                    _point(numbers[system], spot, of[system])
+                    for system, spot in spots.items()
                     if of[system]["low"] is not None
                 ),
             )
@@ -88,6 +92,7 @@ def speed_figure(report: Json, names: Names) -> SpeedFigure | None:
             )
             for row in timed
         ),
+        is_crowded=any(abs(shift) >= 1 for shift in shifts),
     )
 
 
@@ -103,9 +108,9 @@ def _comparable(report: Json) -> list[Json]:
     return max(groups.values(), key=worth) if groups else []
 
 
-def _point(number: int, x: float, rate: Json) -> Point:
+def _point(number: int, spot: tuple[float, float], rate: Json) -> Point:
     y, top, bottom = (round(100 * (1 - rate[limit]), 2) for limit in ("win_rate", "high", "low"))
-    return Point(number, x, y, top, bottom)
+    return Point(number, *spot, y, top, bottom)
 
 
 def _share(rate: Json) -> str:

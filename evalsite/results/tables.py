@@ -31,6 +31,7 @@ VOTE_COLUMNS = (
     "prompt",
     "response_ms",
     "voted_at",
+    "n_given",
     "simulated",
 )
 # A spreadsheet takes a cell that begins like this for a formula, in some places full-width too.
@@ -58,8 +59,9 @@ def _vote_rows(design: StudyDesign, record: Record, stored: StoredVotes) -> Iter
         votes.prompts.tolist(),
         stored.response_ms.tolist(),
         stored.voted_at.tolist(),
+        stored.n_given.tolist(),
     )
-    for criterion, first, second, first_on_left, choice, rater, prompt, ms, at in zip(
+    for criterion, first, second, first_on_left, choice, rater, prompt, ms, at, n_given in zip(
         *columns, strict=True
     ):
         left, right = (first, second) if first_on_left else (second, first)
@@ -76,6 +78,7 @@ def _vote_rows(design: StudyDesign, record: Record, stored: StoredVotes) -> Iter
             prompts[prompt].text,
             ms,
             timestamp(at),
+            n_given,
             design.study.simulated,
         ]
 
@@ -182,6 +185,11 @@ def cell(value: Cell) -> str:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(FORMULA_STARTS) else value
     return repr(value)
+
+
+def text_in(cell: str) -> str:
+    """The text that such a cell was written for."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def timestamp(at: datetime) -> str:

@@ -3,21 +3,21 @@
 Nothing here knows a database: a path comes in, numbered columns or a readable error go out.
 """
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from evalsite.results.summary import Column
+from evalsite.results.summary import Column, Rows
+from evalsite.results.votes_text import SHOWN_PROBLEMS, Lines, VotesFileError, read_columns
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats
 
-SHOWN_PROBLEMS = 20
+__all__ = ["Lines", "VoteTable", "VotesFileError", "number_votes", "read_columns", "read_votes"]
 
 # Our name of a column -> what others call it, in lower case.
 COLUMNS = {
@@ -32,7 +32,11 @@ COLUMNS = {
     "challenge": ("challenge",),
     "rater_group": ("rater_group", "group"),
     "voted_at": ("voted_at", "time", "timestamp", "tstamp"),
+    "simulated": ("simulated",),
 }
+# Columns of whole numbers in a study's own votes.csv, with the least that each may hold. They are
+# read where that study's report says what they count.
+OWN_COLUMNS = {"n_given": 1, "response_ms": 0}
 REQUIRED = ("system_a", "system_b", "winner")
 DEFAULT_CRITERION = "overall"
 NO_LABELS = {"none", ""}
@@ -43,19 +47,15 @@ WINNERS = {
         ("tie", "tie (bothbad)", "tie (both bad)", "bothbad", "both_bad", "both", "draw"), 0.5
     ),
 }
+AMBIGUOUS = -1.0  # what such a word says where it is also the name of the other system
+TRUTHS = {
+    **dict.fromkeys(("true", "yes", "1"), 1.0),
+    **dict.fromkeys(("false", "no", "0", *NO_LABELS), 0.0),
+}
 LEFTS = {
     **dict.fromkeys(("a", "model_a", "system_a"), True),
     **dict.fromkeys(("b", "model_b", "system_b"), False),
 }
-
-
-class VotesFileError(ValueError):
-    """A file of votes cannot be used. `problems` lists what was found, a line each."""
-
-    def __init__(self, problems: Sequence[str], n_more: int = 0) -> None:
-        self.problems = list(problems)
-        more = [f"... and {n_more} more"] if n_more else []
-        super().__init__("\n".join([*self.problems, *more]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,190 +74,75 @@ class VoteTable:
     categories: Column | None
     challenges: Column | None
     rater_groups: Column | None
+    simulated: NDArray[np.bool_] | None  # whether a program gave the vote
+    counts: Mapping[str, NDArray[np.int64]]  # OWN_COLUMNS by name, of a study's own votes
     unused: tuple[str, ...]  # columns of the file that say nothing here
 
     def __len__(self) -> int:
         return self.outcomes.size
 
+    def rows(self, kept: Rows) -> "VoteTable":
+        """Some of the votes, or all in another order."""
+
+        def of(column: Any) -> Any:
+            match column:
+                case Column():
+                    return column.rows(kept)
+                case np.ndarray():
+                    return column[kept]
+                case dict():
+                    return {name: of(values) for name, values in column.items()}
+            return column
+
+        return VoteTable(**{field.name: of(getattr(self, field.name)) for field in fields(self)})
+
     def only(self, criterion: str) -> "VoteTable":
         """The votes of one criterion, and the systems that they compare."""
-        rows = self.criterion == self.criteria.index(criterion)
-        first, second = self.first[rows], self.second[rows]
-        kept = np.union1d(first, second)
-        return VoteTable(
+        part = self.rows(self.criterion == self.criteria.index(criterion))
+        kept = np.union1d(part.first, part.second)
+        return replace(
+            part,
             criteria=(criterion,),
             systems=tuple(self.systems[i] for i in kept.tolist()),
-            criterion=np.zeros(first.size, dtype=np.intp),
-            first=np.searchsorted(kept, first),
-            second=np.searchsorted(kept, second),
-            outcomes=self.outcomes[rows],
-            raters=_of_rows(self.raters, rows),
-            prompts=_of_rows(self.prompts, rows),
-            a_on_left=None if self.a_on_left is None else self.a_on_left[rows],
-            categories=_of_rows(self.categories, rows),
-            challenges=_of_rows(self.challenges, rows),
-            rater_groups=_of_rows(self.rater_groups, rows),
-            unused=self.unused,
+            criterion=np.zeros(len(part), dtype=np.intp),
+            first=np.searchsorted(kept, part.first),
+            second=np.searchsorted(kept, part.second),
         )
 
 
-def _of_rows(column: Column | None, rows: NDArray[np.bool_]) -> Column | None:
-    return None if column is None else column.rows(rows)
+def read_votes(
+    path: Path, *, a_is_left: bool = False, are_own: bool = False
+) -> tuple[VoteTable, str]:
+    """The votes of a file, and the sha256 of its bytes. Raises VotesFileError.
 
-
-def read_votes(path: Path, *, a_is_left: bool = False) -> tuple[VoteTable, str]:
-    """The votes of a file, and the sha256 of its bytes. Raises VotesFileError."""
-    table = number_votes(read_columns(path), Lines(path), a_is_left=a_is_left)
+    are_own : the file is a study's own votes.csv, and has OWN_COLUMNS as well.
+    """
+    table = number_votes(read_columns(path), Lines(path), a_is_left=a_is_left, are_own=are_own)
     with path.open("rb") as file:
         return table, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# Reading
-
-
-def read_columns(path: Path) -> pl.DataFrame:
-    """Every column of the file as text, under the file's own names. Raises VotesFileError."""
-    readers = {
-        ".csv": _read_separated,
-        ".tsv": _read_separated,
-        ".jsonl": _read_jsonl,
-        ".ndjson": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        endings = ", ".join(readers)
-        raise VotesFileError([f"{path.name}: expected a file that ends in one of {endings}"])
-    try:
-        frame = reader(path)
-    except OSError as error:
-        raise VotesFileError([f"{path.name}: cannot be read: {error.strerror or error}"]) from error
-    except pl.exceptions.NoDataError as error:
-        raise VotesFileError([f"{path.name}: holds no votes"]) from error
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise VotesFileError(list(_unreadable(path, error))) from error
-    if frame.is_empty():
-        raise VotesFileError([f"{path.name}: holds no votes"])
-    return frame
-
-
-def _read_separated(path: Path) -> pl.DataFrame:
-    frame = _as_text(pl.read_csv(path, separator=_separator(path), infer_schema=False))
-    return frame.filter(pl.any_horizontal(pl.all() != ""))  # an empty line is no vote
-
-
-def _separator(path: Path) -> str:
-    """A tab in TSV; in CSV a comma, or the semicolon that some spreadsheets write."""
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    with path.open("rb") as file:
-        head = file.readline()
-    return ";" if b";" in head and b"," not in head else ","
-
-
-def _read_jsonl(path: Path) -> pl.DataFrame:
-    return _as_text(pl.read_ndjson(path, infer_schema_length=None))
-
-
-def _read_parquet(path: Path) -> pl.DataFrame:
-    return _as_text(pl.read_parquet(path))
-
-
-def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    plain = [name for name, kind in frame.schema.items() if not kind.is_nested()]
-    return frame.select(pl.col(plain).cast(pl.String).fill_null(""))
-
-
-def _unreadable(path: Path, error: Exception) -> Iterator[str]:
-    """Where a text file breaks off its form: the line, found by reading it once more, slowly."""
-    if path.suffix.lower() == ".parquet":
-        yield f"{path.name}: expected a Parquet file: {str(error).splitlines()[0]}"
-        return
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as broken:
-        line = data.count(b"\n", 0, broken.start) + 1
-        yield f"{path.name}: line {line}: expected UTF-8 text"
-        return
-    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
-    found = list(_broken_json(text) if is_json else _broken_rows(text, _separator(path)))
-    for line, reason in found[:SHOWN_PROBLEMS]:
-        yield f"{path.name}: line {line}: {reason}"
-    if not found:
-        yield f"{path.name}: {str(error).splitlines()[0]}"
-
-
-def _broken_rows(text: str, separator: str) -> Iterator[tuple[int, str]]:
-    rows = csv.reader(text.splitlines(keepends=True), delimiter=separator)
-    width = len(next(rows, []))
-    for row in rows:
-        if row and len(row) != width:
-            yield rows.line_num, f"expected {width} cells, found {len(row)}"
-
-
-def _broken_json(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            row = json.loads(line) if line.strip() else {}
-        except json.JSONDecodeError as error:
-            yield number, f"expected JSON: {error.msg}"
-        else:
-            if not isinstance(row, dict):
-                yield number, "expected an object"
-
-
-class Lines:
-    """The line of a row in its file, for messages; read only when there is something to say."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def name(self, rows: Sequence[int]) -> list[str]:
-        """How to call these rows, given in ascending order from 0."""
-        suffix = self.path.suffix.lower()
-        if suffix == ".parquet":
-            return [f"{self.path.name}: row {row + 1}" for row in rows]
-        lines = self._of_json() if suffix in (".jsonl", ".ndjson") else self._of_separated()
-        found = dict.fromkeys(rows, 0)
-        for row, line in enumerate(lines):
-            if row in found:
-                found[row] = line
-            if row >= rows[-1]:
-                break
-        return [f"{self.path.name}: line {found[row]}" for row in rows]
-
-    def _of_json(self) -> Iterator[int]:
-        with self.path.open(encoding="utf-8-sig") as file:
-            yield from (number for number, line in enumerate(file, start=1) if line.strip())
-
-    def _of_separated(self) -> Iterator[int]:
-        """The first line of each row: a quoted cell may hold line breaks."""
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=_separator(self.path))
-            next(reader, None)
-            last = reader.line_num
-            for row in reader:
-                if any(row):
-                    yield last + 1
-                last = reader.line_num
 
 
 # Checking and numbering
 
 
-def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) -> VoteTable:
+def number_votes(
+    frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False, are_own: bool = False
+) -> VoteTable:
     """Text columns as numbers, every row checked. Raises VotesFileError with all that is wrong."""
-    theirs = _find_columns(frame.columns, lines.path.name)
+    theirs = _find_columns(frame.columns, lines.path.name, are_own)
     unused = tuple(name for name in frame.columns if name not in theirs.values())
     columns = {ours: number(frame[name]) for ours, name in theirs.items()}
     del frame  # the text takes much more room than its numbers
     first, second, systems = _merge(columns["system_a"], columns["system_b"])
-    outcomes = _meaning(columns["winner"], WINNERS, first, second, systems)
-    sides = None
+    names = () if are_own else systems  # a study's own file never names a winner
+    outcomes = _meaning(columns["winner"], WINNERS, first, second, names)
+    sides = simulated = None
     if "left" in columns:
-        sides = _meaning(columns["left"], LEFTS, first, second, systems)
-    _refuse_bad_rows(columns, first == second, outcomes, sides, lines)
+        sides = _meaning(columns["left"], LEFTS, first, second, names)
+    if "simulated" in columns:
+        simulated = _values(columns["simulated"], TRUTHS)
+    counts = {name: _counts(columns[name]) for name in OWN_COLUMNS if name in columns}
+    _refuse_bad_rows(columns, first == second, outcomes, sides, simulated, counts, lines)
     criterion = columns.get("criterion")
     return VoteTable(
         criteria=criterion.names if criterion else (DEFAULT_CRITERION,),
@@ -268,23 +153,27 @@ def number_votes(frame: pl.DataFrame, lines: Lines, *, a_is_left: bool = False) 
         outcomes=outcomes,
         raters=_labels(columns.get("rater_id")),
         prompts=_labels(columns.get("prompt_id")),
-        a_on_left=np.ones(first.size, dtype=bool) if a_is_left else _as_sides(sides),
+        a_on_left=_as_sides(sides, first.size, lines, a_is_left=a_is_left),
         categories=_labels(columns.get("category")),
         challenges=_labels(columns.get("challenge")),
         rater_groups=_labels(columns.get("rater_group")),
+        simulated=_as_truths(simulated),
+        counts=counts,
         unused=unused,
     )
 
 
-def _find_columns(names: Sequence[str], file: str) -> dict[str, str]:
+def _find_columns(names: Sequence[str], file: str, are_own: bool) -> dict[str, str]:
     """Our name -> the file's own, for every column that is there."""
     by_lower = {name.strip().lower(): name for name in reversed(names)}
+    own = {name: (name,) for name in OWN_COLUMNS if are_own}
     found = {}
-    for ours, spellings in COLUMNS.items():
+    for ours, spellings in (COLUMNS | own).items():
         known = [by_lower[spelling] for spelling in spellings if spelling in by_lower]
         if known:
             found[ours] = known[0]
-    missing = [" or ".join(COLUMNS[name]) for name in REQUIRED if name not in found]
+    required = [(name, COLUMNS[name]) for name in REQUIRED]
+    missing = [" or ".join(words) for name, words in (*required, *own.items()) if name not in found]
     if missing:
         there = ", ".join(names)
         raise VotesFileError([f"{file}: no column {name}; found {there}" for name in missing])
@@ -316,6 +205,13 @@ def _labels(column: Column | None) -> Column | None:
     return Column(codes[column.codes], column.names)
 
 
+def _counts(column: Column) -> NDArray[np.int64]:
+    """Whole numbers; -1 where there is none."""
+    is_one = [name.isascii() and name.isdigit() and len(name) < 16 for name in column.names]
+    values = [int(name) if good else -1 for name, good in zip(column.names, is_one, strict=True)]
+    return np.array(values, dtype=np.int64)[column.codes]
+
+
 def _merge(one: Column, two: Column) -> tuple[Codes, Codes, tuple[str, ...]]:
     """Two columns over one list of names."""
     names = sorted({*one.names, *two.names})
@@ -333,19 +229,43 @@ def _meaning(
 ) -> Floats:
     """What each row's word says of system_a, 1 or 0 or between; NaN where it says nothing.
 
-    A word is one of `words`, in any case, or the name of one of the row's two systems.
+    A word is one of `words`, in any case, or the name of one of the row's two systems; AMBIGUOUS
+    where it is both and they say different things.
     """
-    values = np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
-    rows = np.flatnonzero(np.isnan(values))
+    values = _values(column, words)
     place = {name: i for i, name in enumerate(systems) if name}
+    is_name = np.array([name in place or name.lower() not in words for name in column.names])
+    rows = np.flatnonzero(is_name[column.codes])
     named = np.array([place.get(name, -1) for name in column.names])[column.codes[rows]]
-    values[rows[named == first[rows]]] = 1.0
-    values[rows[named == second[rows]]] = 0.0
+    for system, value in ((first, 1.0), (second, 0.0)):
+        own = rows[named == system[rows]]
+        values[own] = np.where(np.isnan(values[own]) | (values[own] == value), value, AMBIGUOUS)
     return values
 
 
-def _as_sides(sides: Floats | None) -> NDArray[np.bool_] | None:
-    return None if sides is None else sides == 1
+def _as_sides(
+    sides: Floats | None, n_votes: int, lines: Lines, *, a_is_left: bool
+) -> NDArray[np.bool_] | None:
+    if a_is_left and sides is not None:
+        against = np.flatnonzero(sides != 1)
+        if against.size:
+            (place,) = lines.name([int(against[0])])
+            raise VotesFileError(
+                [f"{place}: left: expected a on every row, as --a-is-left says, found b"],
+                against.size - 1,
+            )
+    if a_is_left:
+        return np.ones(n_votes, dtype=bool)
+    return _as_truths(sides)
+
+
+def _values(column: Column, words: Mapping[str, float]) -> Floats:
+    """What each row's word says, in any case; NaN where it is none of these."""
+    return np.array([words.get(name.lower(), np.nan) for name in column.names])[column.codes]
+
+
+def _as_truths(values: Floats | None) -> NDArray[np.bool_] | None:
+    return None if values is None else values == 1
 
 
 def _refuse_bad_rows(
@@ -353,6 +273,8 @@ def _refuse_bad_rows(
     same: NDArray[np.bool_],
     outcomes: Floats,
     sides: Floats | None,
+    simulated: Floats | None,
+    counts: Mapping[str, NDArray[np.int64]],
     lines: Lines,
 ) -> None:
     """Raises VotesFileError that names the line, column and reason of every bad row."""
@@ -375,8 +297,14 @@ def _refuse_bad_rows(
     empty = np.array([not name for name in columns["system_a"].names])[columns["system_a"].codes]
     look(same & ~empty, "system_b", "another system than system_a")
     look(np.isnan(outcomes), "winner", "a, b or tie")
+    look(outcomes == AMBIGUOUS, "winner", "a word that cannot also mean another system")
     if sides is not None:
         look(np.isnan(sides), "left", "a or b")
+        look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
+    if simulated is not None:
+        look(np.isnan(simulated), "simulated", "true or false")
+    for name, values in counts.items():
+        look(values < OWN_COLUMNS[name], name, f"a whole number of at least {OWN_COLUMNS[name]}")
     if bad:
         shown = sorted(bad)[:SHOWN_PROBLEMS]
         places = lines.name([row for row, _ in shown])

@@ -1,5 +1,7 @@
 """Numbers and warnings in words: rounding and labels, for people to read."""
 
+from math import copysign
+
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -64,12 +66,13 @@ def percent(probability: float) -> str:
     """Whole percent without the sign; more digits where 0, 50 or 100 would claim too much.
 
     A limit of 50.3% must not read as 50 beside the sentence that the interval excludes one half.
+    What two digits would still put there stands a hundredth beside it.
     """
     for digits in (0, 1, 2):
         text = f"{100 * probability:.{digits}f}"
         if probability in LANDMARKS or float(text) / 100 not in LANDMARKS:
-            break
-    return text
+            return text
+    return f"{float(text) + copysign(0.01, 100 * probability - float(text)):.2f}"
 
 
 def duration_text(ms: float) -> str:
@@ -153,3 +156,16 @@ def _ties_among(standing: Standing) -> str:
     if standing.ties == "drop":
         return f", {counted(ties, 'tie')} left out"
     return f", {ties:,} of them {'a tie' if ties == 1 else 'ties'}"
+
+
+def simulated_note(n_simulated: int, n_votes: int) -> str:
+    """What votes of programs are worth: of all votes, or of some."""
+    if n_simulated < n_votes:
+        return (
+            f"Programs gave {n_simulated:,} of these {counted(n_votes, 'vote')}: the numbers are "
+            "not those of people alone."
+        )
+    return (
+        "The raters of this study are programs. These numbers show how the platform works and say "
+        "nothing about what people prefer."
+    )

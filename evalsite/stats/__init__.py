@@ -15,6 +15,7 @@ from evalsite.stats.bradley_terry import (
 from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiority, superiority
 from evalsite.stats.davidson import Davidson, davidson
 from evalsite.stats.declared import ConfidenceTooSmall, Declared, Look, Verdict, judge
+from evalsite.stats.design import Correlations, Design, design_effect
 from evalsite.stats.elo import AddElo, elo_as_in_add
 from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.fragility import Fragility, fragility
@@ -29,14 +30,7 @@ from evalsite.stats.newton import NotConverged
 from evalsite.stats.overall import OverallScore, overall_scores
 from evalsite.stats.pairs import pair_win_rates, turned, votes_by_pair, win_rates
 from evalsite.stats.pilot import IntraclassCorrelations, intraclass_correlations
-from evalsite.stats.planning import (
-    Correlations,
-    Design,
-    Precision,
-    design_effect,
-    power,
-    precision,
-)
+from evalsite.stats.planning import Precision, power, precision
 from evalsite.stats.raters import (
     Checks,
     RaterDiagnostics,

@@ -1,12 +1,12 @@
 """How far raters agree with each other, beyond what chance would give."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evalsite.stats.clusters import Codes, Floats, Groups, group
+from evalsite.stats.clusters import UNLABELLED, Codes, Floats, Groups, group
 from evalsite.stats.intervals import check_confidence
 from evalsite.stats.votes import Votes
 
@@ -31,6 +31,7 @@ class Agreement:
     metric: Metric
     n_units: int  # with two values or more: the others say nothing about agreement
     n_values: int  # in these units
+    n_unlabelled: int  # votes left out since others name their prompt and they do not
     confidence: float
     warnings: tuple[str, ...]
 
@@ -110,8 +111,11 @@ def vote_alpha(
     A unit is a prompt and a pair of systems; its values are the outcomes for the pair's
     lower-numbered system: won, lost, tied. They are taken as three names (`nominal`), so that
     a tie against a win disagrees as much as a loss does; `interval` takes it for half of that.
-    Without prompt labels the unit is the pair. Two votes of one rater on one unit are taken
-    for two raters.
+    Two votes of one rater on one unit are taken for two raters.
+
+    Two votes without a prompt's label may be about different prompts. Where other votes have
+    one they are left out, and counted; where no vote has one the unit is the pair, which makes
+    alpha lower than on prompts as far as prompts differ, with a warning.
 
     Raters can only agree where the systems differ: near-tied pairs make alpha low. It is no
     mark for the raters.
@@ -124,7 +128,8 @@ def vote_alpha(
 
     Returns
     -------
-    Agreement.
+    Agreement. Warnings beside those of `krippendorff_alpha`: `no prompt labels` (the unit is the
+    pair), `some prompts unknown` (votes were left out).
 
     Raises
     ------
@@ -139,17 +144,32 @@ def vote_alpha(
     keys = (2 * won).astype(np.intp)
     keys += 3 * units.codes
     counts = _count(keys, units.count, 3)
-    return _agreement(counts, np.array([0, 0.5, 1]), metric, rng, rounds, confidence)
+    found = _agreement(counts, np.array([0, 0.5, 1]), metric, rng, rounds, confidence)
+    n_unlabelled = int(np.count_nonzero(votes.prompts == UNLABELLED))
+    if n_unlabelled == 0:
+        return found
+    if n_unlabelled == votes.n:
+        return replace(found, warnings=("no prompt labels", *found.warnings))
+    return replace(
+        found, n_unlabelled=n_unlabelled, warnings=("some prompts unknown", *found.warnings)
+    )
 
 
 def shared_units(votes: Votes) -> Groups:
-    """The votes that are about the same: one prompt, one pair in either order."""
+    """The votes that are about the same: one prompt, one pair in either order.
+
+    Without prompt labels the pair alone. Where only some votes have one, each of the others is a
+    unit by itself: nobody knows what else is about the same.
+    """
     if votes.outcomes.size == 0:
         return Groups(np.empty(0, dtype=np.intp), np.empty(0))
     keys = np.minimum(votes.first, votes.second) * votes.n_systems
     keys += np.maximum(votes.first, votes.second)
     keys *= int(votes.prompts.max()) + 2  # one more for the prompt that has no label
     keys += votes.prompts
+    unlabelled = votes.prompts == UNLABELLED
+    if unlabelled.any() and not unlabelled.all():
+        keys[unlabelled] = int(keys.max()) + 1 + np.arange(np.count_nonzero(unlabelled))
     return group(keys)
 
 
@@ -201,6 +221,7 @@ def _agreement(
         metric=metric,
         n_units=len(counts),
         n_values=int(counts.sum()),
+        n_unlabelled=0,
         confidence=confidence,
         warnings=_warnings(len(counts), defined),
     )

@@ -82,6 +82,9 @@ class _Case:
     def real_units(self) -> Codes:
         return np.unique(self.units[self.units != UNLABELLED])
 
+    def counted(self) -> "_Case":
+        return self.kept(self.outcomes != 0.5) if self.options.ties == "drop" else self
+
     def kept(self, chosen: NDArray[np.bool_]) -> "_Case":
         return replace(
             self,
@@ -140,11 +143,11 @@ def fragility(
         d V_d = (e_i^2 - 2 e_i T_g + 2 e_i M / n) / n^2 + 2 V_d / n,   in each dimension
         d log t = d p (1 / (p - 1/2) + (1 - 2p) / (2 p (1 - p))) - d V / (2 V)
 
-    and for a rater the sum over the votes. Influences are computed anew after every batch: of
-    one unit where a handful is expected to do, else of a sixteenth of those expected. Where
-    votes are few, the most influential candidates are really left out, one at a time, and the
-    best is taken. The last batch is divided until one unit makes the difference, or one in
-    300 where the count is higher than that.
+    with V that of the interval, at its floor or above, and for a rater the sum over the votes.
+    Influences are computed anew after every batch: of one unit where a handful is expected to
+    do, else of a sixteenth of those expected. Where votes are few, the most influential
+    candidates are really left out, one at a time, and the best is taken. The last batch is
+    divided until one unit makes the difference, or one in 300 where the count is higher.
 
     So the set found does undo the claim, but a smaller one might too: the count is an upper
     bound. Where smaller sets are few, all of them are tried, and the count is marked exact.
@@ -180,7 +183,7 @@ def fragility(
         raise ValueError(f"a level lies between 0 and 1, not {level}")
     options = Options(confidence, fixed_prompts, ties)
     as_named = _case(votes, pair, options, typical_design_effect, level)
-    counted = as_named.kept(as_named.outcomes != 0.5) if ties == "drop" else as_named
+    counted = as_named.counted()
     behind = counted.outcomes.size > 0 and bool(counted.outcomes.mean() < 0.5)
     case = counted.seen_from(second=behind)
     decided = case.holds()
@@ -248,7 +251,7 @@ def _by_influence(case: _Case, found: WinRate) -> tuple[Codes, int]:
     """Units, those first without which the claim loses most, and how many seem to be needed."""
     real = case.units != UNLABELLED
     present = np.bincount(case.units[real]) > 0
-    gains = np.bincount(case.units[real], weights=_influence(case)[real])
+    gains = np.bincount(case.units[real], weights=_influence(case, found)[real])
     units = np.flatnonzero(present)
     order = units[np.argsort(gains[units], kind="stable")]
     lost = np.maximum.accumulate(np.cumsum(-gains[order]))
@@ -264,12 +267,11 @@ def _to_lose(found: WinRate, level: float) -> float:
     return math.log(distance / -float(stdtrit(df, level / 2)))
 
 
-def _influence(case: _Case) -> Floats:
-    """To first order, what log t gains by leaving out each vote."""
+def _influence(case: _Case, found: WinRate) -> Floats:
+    """To first order, what log t gains by leaving out each vote; `found` is of all of them."""
     n, rate = case.outcomes.size, float(case.outcomes.mean()) if case.outcomes.size else 0.5
     residuals = case.outcomes - rate
-    squares = float(residuals @ residuals)
-    if squares == 0:  # all equal: every vote counts alike
+    if found.se is None or not residuals.any():  # all equal: every vote counts alike
         return np.full(n, -1 / max(n, 1))
     variance, changes = 0.0, np.zeros(n)
     for sign, groups in _dimensions(case):
@@ -279,7 +281,8 @@ def _influence(case: _Case) -> Floats:
         variance += sign * own
         changes += sign * (residuals * (residuals - 2 * sums[groups.codes] + drift) / n**2)
         changes += sign * 2 * own / n
-    variance = max(variance, 0.1 * squares / (n * (n - 1)))
+    # At its floor V does not follow these changes yet; that they lift it off still pays.
+    variance = max(variance, found.se**2)
     lead = max(rate - 0.5, 0.5 / n)  # a claim leads by half a vote at least
     slope = 1 / lead + (1 - 2 * rate) / (2 * rate * (1 - rate))
     return -residuals / n * slope - changes / (2 * variance)
@@ -346,6 +349,9 @@ def _busiest(case: _Case) -> Codes:
     if not real.any():
         return np.empty(0, dtype=np.intp)
     sizes = np.bincount(case.raters[real])
-    gains = np.bincount(case.raters[real], weights=_influence(case)[real])
+    counted = case.counted()
+    named = counted.raters != UNLABELLED
+    influence = _influence(counted, counted.win_rate())
+    gains = np.bincount(counted.raters[named], influence[named], minlength=sizes.size)
     order = np.lexsort((gains, -sizes))
     return order[: math.ceil(TOP_SHARE * np.count_nonzero(sizes))]

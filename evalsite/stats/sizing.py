@@ -3,19 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 from scipy.optimize import brentq
 
+from evalsite.stats.design import DEFAULTS, Correlations, Design, expect
 from evalsite.stats.intervals import check_confidence
-from evalsite.stats.planning import (
-    DEFAULTS,
-    Correlations,
-    Design,
-    check_rate,
-    expect,
-    power,
-    power_of,
-    precision,
-)
+from evalsite.stats.planning import check_rate, power, power_of, precision
 
 Quantity = Literal["raters", "prompts", "votes_per_prompt"]
 
@@ -67,7 +60,8 @@ def smallest_difference(
 ) -> float:
     """The smallest difference from one half that a design finds with a wanted power.
 
-    The solution d of power(1/2 + d) = power, which grows with d.
+    The solution d of power(1/2 + d) = power, which grows with d; the smallest one where a report
+    of votes that are all equal would decide nothing, so that the power falls again near 1/2.
 
     Parameters
     ----------
@@ -97,10 +91,11 @@ def smallest_difference(
     def missing(difference: float) -> float:
         return power_of(expected, 0.5 + difference, confidence) - power
 
-    largest = 0.5 - 1e-6
-    if missing(largest) < 0:
+    tried = np.linspace(1e-9, 0.5 - 1e-6, 65)
+    found = next((k for k, difference in enumerate(tried) if missing(difference) >= 0), None)
+    if found is None:
         raise OutOfReach(f"{_words(design)} find no difference with a power of {power:g}")
-    return float(brentq(missing, 1e-9, largest, xtol=1e-9)) if missing(1e-9) < 0 else 1e-9
+    return float(brentq(missing, tried[found - 1], tried[found], xtol=1e-9)) if found else 1e-9
 
 
 def fewest(
@@ -113,8 +108,10 @@ def fewest(
 ) -> Design:
     """The least of one quantity that reaches a goal, all else of a design as it is.
 
-    Found by halving: more raters, prompts or votes never hurt. Not everything can be bought
-    with votes, though: with R raters no number of prompts gives a half-width h unless
+    Found by halving: more raters, prompts or votes help. (With 20 votes or more none of them
+    costs more than .7 points of power or .001 of half-width: three raters borrow degrees of
+    freedom that four do not.) Not everything can be bought with votes, though: with R raters no
+    number of prompts gives a half-width h unless
 
         R > z^2 p (1 - p) rho_R / h^2
 

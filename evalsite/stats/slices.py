@@ -49,7 +49,7 @@ class Heterogeneity:
 class Slicing:
     """All slices of one slicing under one criterion."""
 
-    win_rates: tuple[SliceWinRate, ...]  # slice by slice, in order of appearance
+    win_rates: tuple[SliceWinRate, ...]  # slice by slice: numbers by size, then text by alphabet
     heterogeneity: tuple[Heterogeneity, ...]  # pair by pair
     n_unlabelled: int  # votes without a slice
 
@@ -125,8 +125,7 @@ def slice_win_rates(
     """
     if rounds < 1:
         raise ValueError(f"a permutation test needs a round or more, not {rounds}")
-    codes = factorise(slices, votes.n, "slice")
-    names = _names(slices, codes)
+    names, codes = _in_order(slices, factorise(slices, votes.n, "slice"))
     listed = listed_pairs(pairs, votes_by_pair(votes))
     cells = [
         (names[code], pair, result)
@@ -214,11 +213,20 @@ def prompt_influence(
     )
 
 
-def _names(slices: Labels, codes: Codes) -> list[object]:
-    """The label of each code, plain Python values."""
+def _in_order(slices: Labels, codes: Codes) -> tuple[list[object], Codes]:
+    """The labels as plain Python values, and the codes numbered alike: in whatever order the rows
+    come, numbers by size and then text by alphabet."""
     found, places = np.unique(codes, return_index=True)
     labels = [slices[int(place)] for place in places[found != UNLABELLED]]
-    return [label.item() if isinstance(label, np.generic) else label for label in labels]
+    names = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    order = sorted(range(len(names)), key=lambda k: _rank(names[k]))
+    numbers = np.full(len(names) + 1, UNLABELLED)  # the last place is that of no label
+    numbers[order] = np.arange(len(names))
+    return [names[k] for k in order], numbers[codes]
+
+
+def _rank(label: object) -> tuple[bool, float, str]:
+    return (False, label, "") if isinstance(label, int | float) else (True, 0.0, str(label))
 
 
 def _part(votes: Votes, kept: NDArray[np.bool_]) -> Votes:

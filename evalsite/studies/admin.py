@@ -89,6 +89,7 @@ def _in_draft(obj: Criterion | System | Prompt | None) -> bool:
 
 @admin.register(Criterion)
 class CriterionAdmin(DraftRowAdmin):
+    meaning = "A criterion is a question that raters are asked about pairs of images."
     list_display = ["key", "study", "position", "question", "show_prompt", "tie_policy"]
 
 
@@ -104,6 +105,7 @@ class SystemForm(SystemModelForm):
 
 @admin.register(System)
 class SystemAdmin(DraftRowAdmin):
+    meaning = "A system is a model with fixed settings: what a study compares."
     form = SystemForm
     list_display = ["key", "label", "study", "position", "licence"]
     laid_by = "recipe"
@@ -111,6 +113,7 @@ class SystemAdmin(DraftRowAdmin):
 
 @admin.register(Prompt)
 class PromptAdmin(DraftRowAdmin):
+    meaning = "A prompt is a text from which every system of its study makes an image."
     list_display = ["text", "study", "position", "category", "challenge", "removed_reason"]
     list_filter = ["study", "category", "challenge"]
     search_fields = ["text"]
@@ -124,6 +127,9 @@ class ReadOnlyAdmin(ReadOnly, RowAdmin):
 
 @admin.register(Entry)
 class EntryAdmin(ReadOnlyAdmin):
+    meaning = (
+        "An entry is what a system answers to a prompt: an image, and the file that raters see."
+    )
     list_display = ["__str__", "sample", "seed", "status", "shown"]
     list_filter = ["system__study", "image__status"]
     list_select_related = ["system", "prompt", "image"]
@@ -142,6 +148,7 @@ class EntryAdmin(ReadOnlyAdmin):
 
 @admin.register(Comparison)
 class ComparisonAdmin(ReadOnlyAdmin):
+    meaning = "A comparison puts the images of two systems for one prompt side by side."
     list_display = ["__str__", "removed_reason"]
     list_filter = ["first__system__study"]
     list_select_related = ["first__system", "first__prompt", "second__system"]

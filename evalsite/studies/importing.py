@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalsite.studies.models import Study
-from evalsite.studies.resolve import answers, read_prompts_of
+from evalsite.studies.resolve import read_prompts_of
 from evalsite.studies.spec import load_spec, names_a_file
 from evalsite.studies.spec_problems import SpecError
 from generation.encoding import file_sha256
 from generation.layouts import Row, read_layout
 from generation.manifest import (
+    MAX_SHOWN,
     NAMES,
     ImportedImage,
     ManifestError,
@@ -89,21 +90,25 @@ def bring(
     images of other prompts are left out instead. `out` gets copies. Raises ManifestError with all
     problems; then nothing is written.
     """
-    layout, rows = read_layout(root, layout=layout, system=system, prompts=prompts)
+    layout, rows, problems = read_layout(root, layout=layout, system=system, prompts=prompts)
     n_rows = len(rows)
     if pick and asked:
         rows = [row for row in rows if str(row.get("prompt", "")).strip() in set(asked.texts)]
     ours = layout == "manifest" and out is None and len(rows) == n_rows
     if not ours:
         _check_place(root, out, replace)
-    images = _checked(root, rows, n_rows)
-    problems = [
+    if n_rows and not rows:
+        problems.append(f"{root}: none of its {n_rows:,} images is of a prompt of the study")
+    if not rows:
+        raise ManifestError(listed(problems))
+    images, of_files = _checked(root, rows)
+    problems += of_files + [
         f"{image.file_name}: {_shape(image.size)} pixels, expected {_shape(size)}"
         for image in images
         if size and image.size != size
     ]
     if asked:
-        problems += _against_study(images, asked)
+        problems += _against_study(images, rows, asked)
     if problems:
         raise ManifestError(listed(problems))
     if not ours and out is None:
@@ -128,10 +133,8 @@ def _check_place(root: Path, out: Path | None, replace: bool) -> None:
         raise ManifestError([f"{out}: expected a new or an empty folder for the copies"])
 
 
-def _checked(root: Path, rows: Sequence[Row], n_rows: int) -> tuple[ImportedImage, ...]:
-    if n_rows and not rows:
-        raise ManifestError([f"{root}: none of its {n_rows:,} images is of a prompt of the study"])
-    names = [str(row.get("file_name", "")) for row in rows]
+def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...], list[str]]:
+    names = [str(row.get("file_name", ""))[:MAX_SHOWN] for row in rows]
     return check_rows(
         root,
         enumerate(rows, 1),
@@ -140,7 +143,9 @@ def _checked(root: Path, rows: Sequence[Row], n_rows: int) -> tuple[ImportedImag
     )
 
 
-def _against_study(images: Sequence[ImportedImage], asked: Asked) -> list[str]:
+def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: Asked) -> list[str]:
+    """What the study lacks, or does not ask. A prompt whose file is no good has its row, and its
+    problem already."""
     texts = set(asked.texts)
     strange = [image for image in images if image.prompt.strip() not in texts]
     problems = [
@@ -150,9 +155,13 @@ def _against_study(images: Sequence[ImportedImage], asked: Asked) -> list[str]:
     ]
     if strange:
         problems.append("(images of prompts that the study does not have are left out by --pick)")
-    for system in dict.fromkeys(image.system for image in images):
+    for system in dict.fromkeys(str(row.get("system", "")) for row in rows):
         own = [image for image in images if image.system == system]
-        found = answers(own)
+        found = {
+            str(row.get("prompt", "")).strip()
+            for row in rows
+            if str(row.get("system", "")) == system and str(row.get("sample")) == "0"
+        }
         problems += [
             f'{system}: no image (sample 0) for prompt "{text[:80]}"'
             for text in asked.texts

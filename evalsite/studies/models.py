@@ -101,6 +101,9 @@ class Study(models.Model):
 
     spec = models.JSONField(null=True, blank=True, editable=False)
     spec_sha256 = models.CharField(max_length=64, blank=True, editable=False)
+    n_planned = models.PositiveIntegerField(  # on opening: what left later is among them
+        "votes planned", null=True, blank=True, editable=False
+    )
     created_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True, blank=True, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -112,6 +115,11 @@ class Study(models.Model):
                 condition=Q(state="DRAFT", spec=None, opened_at=None)
                 | ~Q(state="DRAFT") & Q(spec__isnull=False, opened_at__isnull=False),
                 name="study_opened_has_a_frozen_spec",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="DRAFT", n_planned=None)
+                | ~Q(state="DRAFT") & Q(n_planned__isnull=False),
+                name="study_opened_has_its_planned_votes",
             ),
             models.CheckConstraint(
                 condition=Q(state="CLOSED", closed_at__isnull=False)

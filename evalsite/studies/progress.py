@@ -200,7 +200,7 @@ def _failures(n_failed: Mapping[int, int]) -> dict[int, list[Failure]]:
     )
     groups: dict[int, dict[str, list[tuple[str, int, int]]]] = {}
     for row in rows[:N_ERRORS]:
-        text = gist(row["tail"] if row["head"].startswith("Traceback") else row["head"])
+        text = _telling(row["head"], row["tail"])
         of_system = groups.setdefault(row["system_id"], {})
         of_system.setdefault(without_numbers(text), []).append((text, row["n"], row["example"]))
     examples = [min(one[2] for one in same) for of in groups.values() for same in of.values()]
@@ -211,6 +211,15 @@ def _failures(n_failed: Mapping[int, int]) -> dict[int, list[Failure]]:
         )
         for system_id, n in n_failed.items()
     }
+
+
+def _telling(head: str, tail: str) -> str:
+    """An error's telling line, from both its ends; an ellipsis where the line goes on."""
+    if head.startswith("Traceback"):
+        return gist(tail)
+    text = gist(head)
+    is_cut = head != tail and head.rstrip().endswith(text)
+    return f"{text}…" if is_cut else text
 
 
 def _failure(kind: str, same: list[tuple[str, int, int]], prompts: Mapping[int, str]) -> Failure:

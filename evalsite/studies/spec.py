@@ -234,30 +234,20 @@ def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec
 
 
 class ClaimsFile(Table):
-    """Claims about votes from elsewhere: a file of them, or a whole study file."""
+    """Claims about votes that are in a file: a file of claims, or a whole study file."""
 
     claims: list[ClaimSpec] = Field(min_length=1, description="at least one [[claims]]")
+    looks: LooksSpec | None = Field(None, description="a table [looks]")
 
 
-def load_claims(path: Path) -> list[ClaimSpec]:
-    """The claims of a file, whatever else stands in it. Raises SpecError.
-
-    Looks are refused: which votes had come when is not known from elsewhere.
-    """
+def load_claims(path: Path) -> ClaimsFile:
+    """The claims and looks of a file, whatever else stands in it. Raises SpecError."""
     data = _read_toml(path)
-    if "looks" in data:
-        raise SpecError(
-            [
-                f"{path.name}: [looks]: expected none, since a file of votes does not say which "
-                "had come at each look; the [[claims]] alone, in another file, are judged as if "
-                "nobody had looked"
-            ]
-        )
-    claims = {"claims": data["claims"]} if "claims" in data else {}
+    declared = {key: data[key] for key in ClaimsFile.model_fields if key in data}
     try:
-        return ClaimsFile.model_validate(claims).claims
+        return ClaimsFile.model_validate(declared)
     except ValidationError as error:
-        problems = describe_problems(path.name, claims, error, ClaimsFile, unknown={})
+        problems = describe_problems(path.name, declared, error, ClaimsFile, unknown={})
         raise SpecError(problems) from error
 
 

@@ -40,6 +40,7 @@ class ExclusionForm(ActionForm):
 
 @admin.register(Rater)
 class RaterAdmin(EvidenceAdmin):
+    meaning = "A rater is somebody who agreed to take part in a study. No name or address is kept."
     list_display = (
         "id",
         "study",
@@ -64,7 +65,7 @@ class RaterAdmin(EvidenceAdmin):
             return
         for rater in raters:
             services.exclude_rater(rater=rater, reason=reason, at=timezone.now())
-        messages.success(request, f"{len(raters)} raters are excluded: {reason}")
+        messages.success(request, f"Raters excluded: {len(raters):,}. Reason: {reason}")
 
     def has_exclude_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("voting.change_rater")
@@ -77,6 +78,10 @@ SHOWN = tuple(f"showing__{name}" for name in (*PAIR, "criterion", "rater"))
 
 @admin.register(Ballot)
 class BallotAdmin(EvidenceAdmin):
+    meaning = (
+        "A ballot is one vote that a study wants: a comparison, a criterion, and who stands on "
+        "which side. It is filled once a rater has answered it."
+    )
     list_display = (
         "comparison",
         "criterion",
@@ -96,6 +101,10 @@ class BallotAdmin(EvidenceAdmin):
 
 @admin.register(Showing)
 class ShowingAdmin(EvidenceAdmin):
+    meaning = (
+        "A showing is a pair as it was put before a rater. Where nobody answers, its ballot goes "
+        "to somebody else."
+    )
     list_display = ("comparison", "criterion", "rater", "counted", "leased_at")
     list_filter = ("criterion__study", "counted")
     list_select_related = (*PAIR, "rater", "criterion")
@@ -137,9 +146,17 @@ class VoteAdmin(EvidenceAdmin):
     """Votes of closed studies. Others are left out whole: a list can be filtered and sorted by
     what it does not print."""
 
-    list_display = ("voted_at", "choice", "take", "response_ms", "showing")  # the longest last
+    meaning = (
+        "A vote is a rater's answer to a pair. Here are those of closed studies; a second take is "
+        "an answer that was changed."
+    )
+    list_display = ("voted_at", "choice", "take", "response", "showing")  # the longest last
     list_filter = ("showing__criterion__study", "choice", "take")
     list_select_related = SHOWN
+
+    @admin.display(description="response, ms", ordering="response_ms")
+    def response(self, vote: Vote) -> str:
+        return f"{vote.response_ms:,}"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Vote]":
         closed = {"showing__criterion__study__state": Study.State.CLOSED}
@@ -149,6 +166,10 @@ class VoteAdmin(EvidenceAdmin):
 
 @admin.register(Flag)
 class FlagAdmin(EvidenceAdmin):
+    meaning = (
+        "A flag is a pair that a rater could not judge, and why. Flags of two raters take its "
+        "comparison out of the study."
+    )
     list_display = ("showing", "reason", "at")
     list_filter = ("showing__criterion__study", "reason")
     list_select_related = SHOWN

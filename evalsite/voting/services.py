@@ -48,7 +48,8 @@ SIMULATED = "SIMULATED"  # the recruiter of programs
 def open_study(*, study: Study, at: datetime) -> Study:
     """Start to take votes, or go on after a pause.
 
-    The first time, the design is frozen and every ballot is drawn. Raises NotPrepared with
+    The first time, the design is frozen, every ballot is drawn, and how many they are is kept:
+    what leaves later moves no look that was declared. Raises NotPrepared with
     what stands in the way, and StudyNotOpen where the study is open already, or closed.
     """
     locked = lock_study(study.pk)
@@ -57,7 +58,7 @@ def open_study(*, study: Study, at: datetime) -> Study:
     elif locked.state != Study.State.PAUSED:
         raise StudyNotOpen(locked, "DRAFT or PAUSED")
     locked.state = Study.State.OPEN
-    locked.save(update_fields=["state", "opened_at", "spec", "spec_sha256"])
+    locked.save(update_fields=["state", "opened_at", "spec", "spec_sha256", "n_planned"])
     return _mirror(study, locked)
 
 
@@ -70,7 +71,7 @@ def _open_draft(study: Study, at: datetime) -> None:
         raise NotPrepared(f"study {study.slug} is not prepared: {'; '.join(found)}")
     freeze_spec(study)
     study.opened_at = at
-    Ballot.objects.bulk_create(draw_ballots(study), batch_size=1000)
+    study.n_planned = len(Ballot.objects.bulk_create(draw_ballots(study), batch_size=1000))
 
 
 @transaction.atomic
@@ -103,7 +104,7 @@ def close_study(*, study: Study, at: datetime) -> Study:
 
 def _mirror(study: Study, locked: Study) -> Study:
     """Let the caller's object tell what the database now says."""
-    for field in ("state", "opened_at", "closed_at", "spec", "spec_sha256"):
+    for field in ("state", "opened_at", "closed_at", "spec", "spec_sha256", "n_planned"):
         setattr(study, field, getattr(locked, field))
     return study
 

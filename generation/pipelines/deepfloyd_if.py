@@ -1,5 +1,6 @@
 """DeepFloyd IF: an image of 64 pixels, enlarged fourfold by one or two further models."""
 
+import inspect
 from typing import Any
 
 import diffusers
@@ -56,12 +57,21 @@ def _schedule(pipeline: Any, scheduler: str) -> None:
         pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
 
 
+def _noise_level(stage: Stage, pipeline: Any) -> int:
+    """The stage's own, or that of its pipeline, which another version of diffusers may change."""
+    if stage.noise_level is not None:
+        return stage.noise_level
+    default: int = inspect.signature(type(pipeline).__call__).parameters["noise_level"].default
+    return default
+
+
 class IfPainter(PipelinePainter):
     """The loaded stages. Each goes on with the image's own generator."""
 
     def __init__(self, recipe: Recipe, first: Any, later: list[Any]) -> None:
         stages = [type(one).__name__ for one in later]
-        super().__init__(recipe, first, stages=stages)
+        self._noise = [_noise_level(stage, one) for stage, one in zip(recipe.stages, later)]
+        super().__init__(recipe, first, stages=stages, noise_levels=self._noise)
         self._later = later
 
     def close(self) -> None:
@@ -84,15 +94,14 @@ class IfPainter(PipelinePainter):
             output_type="pt",
             **encoded,
         ).images
-        for stage, pipeline in zip(recipe.stages, self._later):
+        for stage, pipeline, noise in zip(recipe.stages, self._later, self._noise):
             width, height = width * STAGE_FACTOR, height * STAGE_FACTOR
-            noise = {} if stage.noise_level is None else {"noise_level": stage.noise_level}
             settings = {
                 "num_inference_steps": stage.steps,
                 "guidance_scale": stage.guidance,
                 "generator": generators,
                 "output_type": "pt",
-                **noise,
+                "noise_level": noise,
             }
             if isinstance(pipeline, IFSuperResolutionPipeline):
                 settings |= {"width": width, "height": height, **encoded}

@@ -37,8 +37,11 @@ class GenericPainter(PipelinePainter):
     """A loaded pipeline of this family."""
 
     def __init__(self, recipe: Recipe, pipeline: Any) -> None:
-        super().__init__(recipe, pipeline)
         self._call = inspect.signature(type(pipeline).__call__).parameters
+        longest = self._call.get("max_sequence_length")
+        # A default of diffusers, which another version may change.
+        read = {"max_sequence_length": longest.default} if longest else {}
+        super().__init__(recipe, pipeline, **read)
 
     def _sample(self, prompts: list[str], generators: list[Any], **more: Any) -> Any:
         as_written = {name: off for name, off in AS_WRITTEN.items() if name in self._call}

@@ -15,7 +15,7 @@ from generation.machine import cpu_threads
 from generation.pipelines.lora import fuse_lora
 from generation.pipelines.schedulers import scheduler_of
 from generation.spec import Recipe, is_commit
-from generation.weights import Weights
+from generation.weights import Weights, part_subfolder, part_variant, snapshot
 
 # Parts that look at a finished image or stamp it. They are left out, so that no image is blanked
 # and no mark tells a rater which system made it; the facts of every image say so.
@@ -86,14 +86,22 @@ def source(revision: str) -> dict[str, Any]:
 
 
 def _load_part(kind: Any, part: str, recipe: Recipe, place: str) -> Any:
+    folder = _part_folder(part, recipe, place)
+    variant = part_variant(folder / part_subfolder(part, folder), recipe.variant)
     return kind.from_pretrained(
-        place, **_part_source(part, recipe, place), **_format(recipe.dtype, recipe.variant)
+        place, **_part_source(part, recipe, place), **_format(recipe.dtype, variant)
     )
 
 
 def _part_source(part: str, recipe: Recipe, place: str) -> dict[str, Any]:
-    inside = {"subfolder": part} if (Path(place) / part).is_dir() else {}
+    subfolder = part_subfolder(part, _part_folder(part, recipe, place))
+    inside = {"subfolder": subfolder} if subfolder else {}
     return inside | source(getattr(recipe, f"{part}_revision"))
+
+
+def _part_folder(part: str, recipe: Recipe, place: str) -> Path:
+    revision = getattr(recipe, f"{part}_revision")
+    return snapshot(place, revision) if is_commit(revision) else Path(place)
 
 
 def _vae_class(recipe: Recipe, weights: Weights) -> Any:

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import diffusers
 import torch
@@ -10,7 +10,9 @@ import transformers
 from PIL import Image as Pictures
 
 from generation.pipelines import DeviceLostError, MemoryFullError, Painting, speed
-from generation.spec import Recipe
+from generation.spec import LEFT_OUT, Recipe
+
+T = TypeVar("T")
 
 
 class PipelinePainter:
@@ -32,18 +34,12 @@ class PipelinePainter:
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
             "transformers": transformers.__version__,
-            # What a pipeline may have and ours never has: see `loading.OFF`.
-            "safety_checker": "off",
-            "watermark": "off",
+            **LEFT_OUT,
             **facts,
         }
 
     def hasten(self, asked: Sequence[str]) -> None:
-        """Use these options of `speed`, or for want of any those of the device.
-
-        Graphs are recorded for a number of images: a batch is then filled up to the next power
-        of two, with its last image.
-        """
+        """Use these options of `speed`, or for want of any those of the device."""
         options = speed.options_for(asked, self._pipeline.device.type)
         speed.hasten(self._pipeline, options)
         self._options = options
@@ -51,14 +47,12 @@ class PipelinePainter:
 
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
         """Paint prompts together, each from its own noise, so that batch mates do not matter."""
-        n = len(prompts)
-        fill = (1 << (n - 1).bit_length()) - n if "graphs" in self._options else 0
-        filled, noises = [*prompts, *[prompts[-1]] * fill], [*seeds, *[seeds[-1]] * fill]
         # On the CPU and one an image: the same noise on every device and in every batch.
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in noises]
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in self._filled(seeds)]
         try:
             with torch.no_grad(), speed.nothing_offloaded():
-                pixels = torch.as_tensor(self._sample(filled, generators))[:n]
+                pixels = torch.as_tensor(self._sample(self._filled(prompts), generators))
+                pixels = pixels[: len(prompts)]
                 finite = bool(torch.isfinite(pixels).all())
                 # Where they are: a byte each crosses over in place of four.
                 pictures = (pixels.float() * 255).round().to(torch.uint8).cpu().numpy()
@@ -94,6 +88,13 @@ class PipelinePainter:
         """Let go of the weights."""
         self._pipeline = None
         self.free()
+
+    def _filled(self, items: Sequence[T]) -> list[T]:
+        """With copies of the last up to a power of two, where graphs are recorded: so that six
+        recordings do for all numbers up to 32."""
+        n = len(items)
+        n_wanted = 1 << (n - 1).bit_length() if "graphs" in self._options else n
+        return [*items, *[items[-1]] * (n_wanted - n)]
 
     def _sample(self, prompts: list[str], generators: list[torch.Generator], **more: Any) -> Any:
         """Pixels from 0 to 1, of shape (images, height, width, 3)."""

@@ -9,11 +9,15 @@ import torch
 from diffusers import AmusedScheduler, EulerAncestralDiscreteScheduler
 from diffusers.schedulers.scheduling_amused import AmusedSchedulerOutput
 
+from generation.schedules import schedule_problems
 from generation.spec import Recipe
 
 
 def scheduler_of(recipe: Recipe, own: Any) -> Any:
-    """The recipe's scheduler, with the settings of the checkpoint's own."""
+    """The recipe's scheduler, with the settings of the checkpoint's own. Raises ValueError where
+    these do not go together."""
+    if wrong := schedule_problems(recipe, type(own).__name__, own.config):
+        raise ValueError("; ".join(wrong))
     kind = getattr(diffusers, recipe.scheduler) if recipe.scheduler else type(own)
     if recipe.timesteps and kind is EulerAncestralDiscreteScheduler:
         kind = ExplicitEulerAncestral

@@ -34,9 +34,9 @@ class SdxlPainter(PipelinePainter):
         super().close()
 
     def _encode(self, prompts: list[str]) -> tuple[torch.Tensor, ...]:
-        """States (n, tokens, width) and pooled (n, width) of n prompts."""
+        """States (n, tokens, width) and pooled (n, width) of n prompts, or more: see `_filled`."""
         states, _, pooled, _ = self._pipeline.encode_prompt(
-            prompts, device=self._pipeline.device, do_classifier_free_guidance=False
+            self._filled(prompts), device=self._pipeline.device, do_classifier_free_guidance=False
         )
         return states, pooled
 

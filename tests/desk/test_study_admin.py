@@ -256,6 +256,8 @@ def test_what_a_study_declares_is_shown_and_frozen_with_its_design(tmp_path):
     open_study(study=study, at=NOON)
     assert study.spec is not None
     assert (study.spec["claims"], study.spec["looks"]) == ([CLAIM], {"at": "any_time"})
+    opened = client.get(page(study)).content.decode().split("Votes planned:")[1]
+    assert f'<div class="readonly">{study.n_planned}</div>' in opened[:200]
     # Another margin is another study: applied to this one it is refused.
     with pytest.raises(services.StudyNotDraft):
         draft(tmp_path, claims=[CLAIM | {"margin": 0.2}], looks={"at": "any_time"})

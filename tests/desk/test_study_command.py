@@ -213,7 +213,7 @@ def test_check_of_the_published_study_says_what_to_bring():
     text = out.getvalue()
     for expected in (
         "PartiPrompts.tsv: there is no such file",
-        "stages 1: revision: not pinned; write the commit of DeepFloyd/IF-II-L-v1.0",
+        "stages 1: checkpoint DeepFloyd/IF-II-L-v1.0 at 609476",
         "StyleGAN-T++ (imported)",
         "hf download stabilityai/sdxl-turbo",
         "Non-Commercial",

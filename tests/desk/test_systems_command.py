@@ -73,7 +73,8 @@ def test_weights_that_are_not_here_come_with_the_line_that_fetches_them(empty_ca
 def test_a_gated_system_says_where_to_accept_its_licence(empty_cache):
     said = missing("if-xl")
     assert "accept the licence (https://huggingface.co/DeepFloyd/IF-I-XL-v1.0)" in said
-    assert "stages 1: revision: not pinned" in said
+    assert "hf download DeepFloyd/IF-II-L-v1.0 --revision 6094" in said
+    assert "hf download stabilityai/stable-diffusion-x4-upscaler --revision 572c" in said
 
 
 def test_a_system_without_weights_says_that_it_can_only_be_imported(settings, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -35,7 +36,7 @@ def save_random_sdxl(folder: Path, *, seed: int = 0) -> None:
     pipeline.save_pretrained(folder)
 
 
-def random_unet() -> UNet2DConditionModel:
+def random_unet(**more: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(32,),
@@ -49,6 +50,7 @@ def random_unet() -> UNet2DConditionModel:
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+        **more,
     )
 
 

@@ -1,6 +1,7 @@
 """Every family on small random weights: loaded as any checkpoint, and no image depends on its
 batch mates."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def test_an_image_has_the_size_of_its_recipe_and_facts_that_say_how_it_was_made(
     assert pixels(painter, ["a cat"], [1]).shape == (1, recipe.height, recipe.width, 3)
     assert painter.facts["pipeline"] == CLASSES[name]
     assert (painter.facts["safety_checker"], painter.facts["watermark"]) == ("off", "off")
+    # What a recipe leaves to diffusers, and another version of it may change.
+    if name in ("sd3", "flux", "pixart", "sana"):
+        assert painter.facts["max_sequence_length"] == TOO_LONG[name]
+    if name == "if":
+        assert painter.facts["noise_levels"] == [250, 20]
 
 
 def test_a_prompt_that_no_encoder_reads_to_its_end_is_marked(model):
@@ -142,6 +148,16 @@ def test_every_stage_of_if_has_its_scheduler(tmp_path):
         pipelines.load(wrong, weights.locate(wrong, []), device="cpu").paint(["a cat"], [1])
 
 
+def test_a_prompt_of_if_is_encoded_once_for_its_two_stages(tmp_path):
+    painter = load(recipe_for("if", tmp_path))
+    read: list[int] = []
+    encoder = painter._pipeline.text_encoder
+    encoder.register_forward_pre_hook(lambda _, args: read.append(len(args[0])))
+    painter.paint(PROMPTS, SEEDS)
+    assert read == [3, 3]  # the prompts, and as many times nothing, for guidance
+    assert painter._later[0].text_encoder is None
+
+
 def test_two_stages_of_if_end_before_the_upscaler(tmp_path):
     recipe = recipe_for("if", tmp_path)
     fields = recipe.as_json() | {"stages": recipe.as_json()["stages"][:1]}
@@ -165,6 +181,35 @@ def test_a_pipeline_that_needs_an_image_is_refused_by_what_it_lacks(tmp_path):
     recipe = Recipe.model_validate(fields | {"dtype": "float32"} | pinned(upscaler))
     with pytest.raises(ValueError, match="does not take height, width: the family diffusers"):
         load(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "changes", "message"),
+    [
+        ("sd3", {}, {"scheduler": "EulerDiscreteScheduler"}, "follows a flow with its own FlowM"),
+        ("sd3", {}, {"timestep_spacing": "trailing"}, "own FlowMatchEulerDiscreteScheduler has"),
+        (
+            "pixart",
+            {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+            {"scheduler": "DDIMScheduler"},
+            "follows a flow with its own DPMSolverMultistepScheduler, which DDIMScheduler does not",
+        ),
+    ],
+)
+def test_a_schedule_that_a_model_cannot_follow_is_refused_before_painting(
+    tmp_path, name, own, changes, message
+):
+    folder = save_random(name, tmp_path)
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    fields = {"family": "diffusers", "steps": 2, "guidance": 3, "width": 32, "height": 32}
+    fields |= pinned(folder) | {"dtype": "float32"}
+    load(Recipe.model_validate(fields)).close()
+    recipe = Recipe.model_validate(fields | changes)
+    (problem,) = weights.problems(recipe, [])
+    assert message in problem
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(recipe, weights.locate(recipe, []), device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,28 @@ def test_another_vae_replaces_the_checkpoint_s_own(base, tmp_path):
     assert "config.json cannot be read; expected one that names the VAE's class" in problem
 
 
+def test_a_part_may_lie_in_a_whole_repository_and_have_no_variant(base, tmp_path, monkeypatch):
+    commit = "c" * 40
+    snapshot = tmp_path / "models--org--whole" / "snapshots" / commit
+    torch.manual_seed(9)
+    random_families.vae().save_pretrained(snapshot / "vae")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # read at import
+    halves = tmp_path / "halves"
+    kind = diffusers.StableDiffusionXLPipeline
+    kind.from_pretrained(base.checkpoint).save_pretrained(halves, variant="fp16")
+    of_halves = {"checkpoint": str(halves), "revision": folder_revision(halves), "variant": "fp16"}
+    there = load(base, vae=str(snapshot), vae_revision=folder_revision(snapshot))
+    painter = load(base, **of_halves, vae="org/whole", vae_revision=commit)
+    assert (pixels(painter, ["a cat"], [1]) == pixels(there, ["a cat"], [1])).all()
+    (snapshot / "vae" / "diffusion_pytorch_model.safetensors").rename(snapshot / "vae" / "x.bin")
+    of = Recipe.model_validate(
+        base.as_json() | of_halves | {"vae": "org/whole", "vae_revision": commit}
+    )
+    (problem,) = weights.problems(of, [])
+    assert problem.startswith(f"vae: expected *.fp16.safetensors in {snapshot}/vae, found none")
+
+
 def vae(folder: Path, model: Any) -> dict[str, str]:
     model.save_pretrained(folder)
     return {"vae": str(folder), "vae_revision": folder_revision(folder)}

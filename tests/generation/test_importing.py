@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pictures
-from PIL import ImageCms
+from PIL import ImageCms, PngImagePlugin
 
 from generation import encoding, manifest, services
 from generation.encoding import PictureError, encode, open_picture
@@ -153,6 +153,45 @@ def test_a_bomb_is_refused(folder):
         "bomb.png: not an image that can be read"
         in problems(folder, [row(0, file_name="bomb.png")])[0]
     )
+
+
+def text_bomb() -> bytes:
+    """A picture of a few pixels with 80 MB of notes in 80 kB."""
+    notes, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    notes.add_text("a", "b" * 80_000_000, zip=True)
+    picture().save(file, "PNG", pnginfo=notes)
+    return file.getvalue()
+
+
+def tall_as_a_text() -> bytes:
+    """A picture that must be turned, with a note that says in a text how high it is."""
+    exif, file = Pictures.Exif(), io.BytesIO()
+    exif[0x0112], exif[0x0131] = 6, "a program"
+    picture().save(file, "PNG", exif=exif)
+    program, height = b"\x01\x31\x00\x02", b"\x01\x01\x00\x02"  # a tag, and its type
+    start = file.getvalue().index(b"eXIf") - 4
+    length = int.from_bytes(file.getvalue()[start : start + 4])
+    chunk = file.getvalue()[start + 4 : start + 8 + length]
+    assert program in chunk
+    broken = chunk.replace(program, height)
+    crc = struct.pack(">I", zlib.crc32(broken))
+    after = file.getvalue()[start + 12 + length :]
+    return file.getvalue()[: start + 4] + broken + crc + after
+
+
+def short_header() -> bytes:
+    file = io.BytesIO()
+    picture().save(file, "PNG")
+    header = b"IHDR" + file.getvalue()[16:20]
+    crc = struct.pack(">I", zlib.crc32(header))
+    return file.getvalue()[:8] + b"\0\0\0\x04" + header + crc + file.getvalue()[33:]
+
+
+@pytest.mark.parametrize("make", [text_bomb, tall_as_a_text, short_header])
+def test_whatever_a_decoder_raises_is_a_problem_of_that_file(folder, make):
+    (folder / "odd.png").write_bytes(make())
+    (found,) = problems(folder, [row(0, file_name="odd.png"), row(1)])
+    assert found.startswith("metadata.jsonl line 1: file_name: odd.png: not an image that can")
 
 
 @pytest.mark.parametrize(

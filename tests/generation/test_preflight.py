@@ -171,6 +171,28 @@ def test_a_folder_without_an_index_is_refused(checkpoint):
     assert "expected a folder in diffusers' own format" in problem
 
 
+def test_parts_without_weights_are_looked_for_as_well(checkpoint):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    index |= {"scheduler": ["diffusers", "Euler"], "tokenizer_2": ["transformers", "T5Tokenizer"]}
+    index |= {"tokenizer": [None, None], "safety_checker": ["library", "Checker"]}  # not loaded
+    (checkpoint / "model_index.json").write_text(json.dumps(index))
+    scheduler, tokenizer = (checkpoint / part for part in ("scheduler", "tokenizer_2"))
+    expected = [
+        f"checkpoint: expected a Euler's settings (*.json) in {scheduler}, found none",
+        f"checkpoint: expected a T5Tokenizer's settings (*.json) in {tokenizer}, found none",
+    ]
+    assert found(checkpoint) == expected
+    for folder, name in ((scheduler, "scheduler_config.json"), (tokenizer, "settings.json")):
+        folder.mkdir()
+        (folder / name).write_text("{}")
+    assert found(checkpoint) == [
+        "checkpoint: expected a T5Tokenizer's words (tokenizer.json or vocab.json or vocab.txt or "
+        f"*.model) in {tokenizer}, found none"
+    ]
+    (tokenizer / "spiece.model").write_text("words")
+    assert found(checkpoint) == []
+
+
 def test_a_replaced_unet_is_looked_for_and_the_own_one_is_not(checkpoint, tmp_path):
     shutil.rmtree(checkpoint / "unet")
     other = tmp_path / "checkpoints" / "lcm"
@@ -188,7 +210,16 @@ def test_hub_weights_that_are_not_here_come_with_the_line_that_fetches_them(tmp_
     )
     assert f"stabilityai/sdxl-turbo at {COMMIT} is not in this machine's hub cache" in problem
     assert f"hf download stabilityai/sdxl-turbo --revision {COMMIT}" in problem
-    assert "'*/*.fp16*.safetensors'" in problem
+    assert "--include '*.model' --include '*/*.fp16*.safetensors'" in problem
+
+
+def test_the_line_that_fetches_a_lora_names_its_file_whatever_the_checkpoint_s_variant(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (_, problem) = found(checkpoint, variant="fp16", lora="org/lora", lora_revision=COMMIT)[-2:]
+    assert problem.startswith(f"lora org/lora at {COMMIT} is not in this machine's hub cache")
+    assert problem.endswith("--include '*.model' --include 'pytorch_lora_weights.safetensors'")
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])

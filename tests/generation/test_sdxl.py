@@ -146,6 +146,30 @@ def test_another_unet_replaces_the_checkpoint_s_own(painter, base, tiny_checkpoi
     assert np.abs(pixels(other, ["a cat"], [1]) - pixels(painter, ["a cat"], [1])).max() > 0
 
 
+def test_an_lcm_unet_takes_guidance_as_a_number_and_not_by_a_second_pass(
+    base, tiny_checkpoint, tmp_path
+):
+    # As LCM-XL: the UNet that replaces the checkpoint's own embeds the guidance.
+    folder = tmp_path / "lcm-unet"
+    random_unet(time_cond_proj_dim=32).save_pretrained(folder)
+    lcm = changed(
+        base,
+        unet=str(folder),
+        unet_revision=folder_revision(folder),
+        scheduler="LCMScheduler",
+        guidance=8,
+    )
+    painter, weaker = load(lcm, tiny_checkpoint), load(changed(lcm, guidance=2), tiny_checkpoint)
+    seen: list[int] = []
+    unet = painter._pipeline.unet
+    unet.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    together = pixels(painter, PROMPTS, SEEDS)
+    assert seen == [3, 3]  # and not six: nothing is painted without the prompt beside
+    assert np.abs(together[0] - pixels(weaker, PROMPTS[:1], SEEDS[:1])[0]).max() > 0
+    for place, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS)):
+        assert np.abs(together[place] - pixels(painter, [prompt], [seed])[0]).max() <= 1
+
+
 def test_a_hub_repository_is_loaded_at_its_commit_from_the_cache(
     painter, base, tiny_checkpoint, tmp_path, monkeypatch
 ):

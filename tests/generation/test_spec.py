@@ -8,6 +8,7 @@ import pytest
 
 from generation.spec import (
     SCHEDULERS,
+    SPACELESS,
     Recipe,
     find_checkpoint,
     folder_revision,
@@ -85,9 +86,10 @@ def test_prompt_and_seed_are_part_of_an_image_s_name():
         ({"timesteps": (999, 1)}, "explicit timesteps need a scheduler by name"),
         ({"timesteps": (999, 1), "scheduler": "DDIMScheduler"}, "does not accept explicit ones"),
         (
-            {"timesteps": (999, 1), "scheduler": "LCMScheduler", "timestep_spacing": "leading"},
+            {"timesteps": (9, 1), "scheduler": "DDPMScheduler", "timestep_spacing": "leading"},
             "timesteps already say",
         ),
+        ({"timestep_spacing": "trailing", "scheduler": "LCMScheduler"}, "LCMScheduler has none"),
         ({"steps": 0}, "steps: missing"),
         ({"guidance": None}, "guidance: missing, expected a number, 0 for none"),
         ({"width": 500}, "multiple of 8"),
@@ -118,6 +120,17 @@ def test_the_table_of_schedulers_is_true_of_diffusers():
             kind = ExplicitEulerAncestral
         accepted = "timesteps" in inspect.signature(kind.set_timesteps).parameters
         assert accepted == takes_timesteps, name
+
+
+def test_the_schedulers_without_a_spacing_are_those_that_never_look_at_it():
+    import diffusers
+
+    looking = {
+        name
+        for name in SCHEDULERS
+        if "config.timestep_spacing" in inspect.getsource(getattr(diffusers, name))
+    }
+    assert set(SCHEDULERS) - looking == set(SPACELESS)
 
 
 def make_checkpoint(folder: Path) -> Path:

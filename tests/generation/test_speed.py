@@ -105,6 +105,24 @@ def test_a_memory_forgets_what_was_seen_longest_ago(monkeypatch):
     assert memory(["d", "e", "f"])[0].shape == (3, 1)
 
 
+def test_a_memory_keeps_what_was_seen_last_and_nothing_beside_it():
+    """Not the whole batch that a prompt was encoded in."""
+    memory = speed.PromptMemory(lambda prompts: (torch.zeros(len(prompts), 1000),))
+    memory([f"prompt {n}" for n in range(32)])
+    kept = [row.untyped_storage() for parts in memory._seen.values() for row in parts]
+    assert {row.data_ptr(): row.nbytes() for row in kept} == {row.data_ptr(): 4000 for row in kept}
+    assert len(kept) == 32
+
+
+def test_of_two_checkpoints_each_remembers_its_own_encodings(checkpoints, tmp_path):
+    """Loaded at once, with the same prompts: what is remembered belongs to one pipeline."""
+    save_random_sdxl(tmp_path / "random-sdxl", seed=1)
+    one, other = load(checkpoints, "prompt-memory"), load(tmp_path, "prompt-memory")
+    for painter, folder in ((one, checkpoints), (other, tmp_path), (one, checkpoints)):
+        painted = [np.asarray(p.picture, int) for p in painter.paint(PROMPTS, SEEDS)]
+        assert np.abs(np.stack(painted) - pixels(folder, "none")).max() <= 1
+
+
 def n_tensors() -> int:
     gc.collect()
     # By their own type: to ask what lazy objects of other tests are would wake them.
@@ -254,6 +272,37 @@ def test_pictures_from_recordings_are_those_of_the_model(checkpoints, guidance):
         for n, painting in zip(order, again):
             assert np.abs(np.asarray(painting.picture, int) - plain[n]).max() <= 1
     assert [one.n_calls for one in watched] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("memory", [(), ("prompt-memory",)])
+def test_batches_of_any_size_need_few_recordings_and_are_filled_up_to_less_than_twice(
+    checkpoints, memory
+):
+    plain = load(checkpoints, "none")
+    painter = load(checkpoints, *(memory or ("none",)))
+    painter._options += ("graphs",)  # a CPU does without
+    parts = {"unet": painter._pipeline.unet, "encoder": painter._pipeline.text_encoder_2}
+    asked: dict[str, list[int]] = {name: [] for name in parts}
+    for name, part in parts.items():
+        note_sizes(part, asked[name])
+    for n in range(1, 10):
+        # With a memory, n - 1 of them are new.
+        prompts, seeds = ["again", *(f"{n} {k}" for k in range(n - 1))], list(range(n))
+        painted = [np.asarray(p.picture, int) for p in painter.paint(prompts, seeds)]
+        wanted = [np.asarray(p.picture, int) for p in plain.paint(prompts, seeds)]
+        assert np.abs(np.stack(painted) - np.stack(wanted)).max() <= 1
+    assert asked["unet"][::2] == [1, 2, 4, 4, 8, 8, 8, 8, 16]  # two steps
+    assert set(asked["encoder"]) == ({1, 2, 4, 8} if memory else {1, 2, 4, 8, 16})
+
+
+def note_sizes(part: Any, sizes: list[int]) -> None:
+    forward = part.forward
+
+    def noted(first: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(first))
+        return forward(first, *args, **kwargs)
+
+    part.forward = noted
 
 
 def test_a_worker_with_an_unknown_option_does_not_start():

@@ -125,17 +125,27 @@ def test_options_are_obeyed_and_written_down(tmp_path):
 
 
 def test_the_same_votes_give_the_same_report_in_any_order_of_rows(tmp_path):
-    one, _ = analyze(write(tmp_path / "a.csv", rows()), tmp_path / "one")
-    two, _ = analyze(write(tmp_path / "b.csv", rows()[::-1]), tmp_path / "two")
-    first, second = one["criteria"]["q"], two["criteria"]["q"]
-    for name in ("pairs", "systems"):
-        for here, there in zip(first[name], second[name], strict=True):
-            assert here == {
-                key: pytest.approx(value, rel=1e-9, abs=1e-12)
-                if isinstance(value, float)
-                else value
-                for key, value in there.items()
-            }
+    sorts = ["warm", "cold", "none"]
+    made = [[*row, sorts[int(row[2][1:]) % 3], "one" if row[1] < "r4" else "two"] for row in rows()]
+    head = COLUMNS + ",category,rater_group"
+    one, _ = analyze(write(tmp_path / "a.csv", made, head), tmp_path / "one")
+    two, _ = analyze(write(tmp_path / "b.csv", made[::-1], head), tmp_path / "two")
+    same_numbers(one["criteria"], two["criteria"])
+
+
+def same_numbers(one: Any, two: Any, where: str = "criteria") -> None:
+    """Both say the same in the same order, but for the last digits."""
+    if isinstance(one, dict):
+        assert list(one) == list(two), where
+        one, two = list(one.items()), list(two.items())
+    if isinstance(one, list | tuple):
+        assert len(one) == len(two), where
+        for place, (here, there) in enumerate(zip(one, two, strict=True)):
+            same_numbers(here, there, f"{where} {place}")
+    elif isinstance(one, float):
+        assert one == pytest.approx(two, rel=1e-8, abs=1e-10), where
+    else:
+        assert one == two, where
 
 
 def test_votes_are_cut_by_category_and_the_difference_is_found(tmp_path):
@@ -208,6 +218,22 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     pair = report["criteria"]["overall"]["pairs"][0]
     assert pair["warnings"][:2] == ["no rater labels", "no prompt labels"]
     assert "do not say who gave them" in said
+    assert report["criteria"]["overall"]["agreement"]["warnings"][0] == "no prompt labels"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "each pair is one comparison here" in page
+
+
+def test_votes_without_a_prompt_are_left_out_of_the_agreement_and_counted(tmp_path):
+    made = rows()
+    for row in made[:25]:
+        row[2] = "none"
+    report, _ = analyze(write(tmp_path / "v.csv", made), tmp_path / "out")
+    rest, _ = analyze(write(tmp_path / "w.csv", made[25:]), tmp_path / "rest")
+    found = report["criteria"]["q"]["agreement"]
+    assert (found["n_unlabelled"], found["warnings"]) == (25, ["some prompts unknown"])
+    assert found["alpha"] == pytest.approx(rest["criteria"]["q"]["agreement"]["alpha"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "25 votes without a prompt left out." in page
 
 
 def test_a_system_that_never_loses_is_not_estimable(tmp_path):
@@ -215,6 +241,35 @@ def test_a_system_that_never_loses_is_not_estimable(tmp_path):
     report, _ = analyze(write(tmp_path / "v.csv", votes), tmp_path / "out")
     dog = next(r for r in report["criteria"]["q"]["systems"] if r["system"] == "dog")
     assert (dog["estimable"], dog["rating"], dog["win_rate"]) == (False, None, 1.0)
+
+
+def test_votes_of_programs_stay_marked(tmp_path):
+    marked = [[*row, "True"] for row in rows()]
+    votes = write(tmp_path / "v.csv", marked, COLUMNS + ",simulated")
+    report, said = analyze(votes, tmp_path / "out")
+    assert report["settings"]["n_simulated"] == 240
+    assert "The raters of this study are programs." in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<title>[Simulated] v.csv: results</title>" in page
+    assert "<strong>Simulated.</strong> The raters of this study are programs." in page
+    for name in ("pairs", "systems", "claims"):
+        head, *lines = (tmp_path / "out" / f"{name}.csv").read_text().splitlines()
+        assert head.endswith(",simulated")
+        assert {line.rpartition(",")[2] for line in lines} == {"true"}
+
+
+def test_some_votes_of_programs_are_counted(tmp_path):
+    marked = [[*row, "yes" if i < 30 else "no"] for i, row in enumerate(rows())]
+    votes = write(tmp_path / "v.csv", marked, COLUMNS + ",simulated")
+    report, said = analyze(votes, tmp_path / "out")
+    assert report["settings"]["n_simulated"] == 30
+    assert "Programs gave 30 of these 240 votes" in said
+    unmarked, said = analyze(write(tmp_path / "w.csv", rows()), tmp_path / "unmarked")
+    assert unmarked["settings"]["n_simulated"] == 0
+    assert "Programs" not in said
+    assert (
+        "imulated" not in (tmp_path / "unmarked" / "report.html").read_text().split("</style>")[1]
+    )
 
 
 def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
@@ -229,12 +284,19 @@ def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
     [
         (["--confidence", "1.5"], "confidence must lie between 0 and 1"),
         (["--criterion", "beauty"], "no votes on criterion beauty; found q"),
+        (["--seed", "-1"], "--seed: expected a whole number from 0, found -1"),
     ],
 )
 def test_impossible_options_are_refused(tmp_path, options, reason):
     votes = write(tmp_path / "v.csv", rows(20))
     with pytest.raises(CommandError, match=reason):
         call_command("analyze_votes", str(votes), "--out", str(tmp_path / "out"), *options)
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    votes = write(tmp_path / "v.csv", rows(20))
+    with pytest.raises(CommandError, match=r"v\.csv/out: cannot be written: .*(exists|directory)"):
+        call_command("analyze_votes", str(votes), "--out", str(votes / "out"))
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):

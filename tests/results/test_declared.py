@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -29,47 +28,25 @@ from evalsite.stats import (
 )
 from evalsite.studies.models import Study
 from evalsite.voting import services
-from evalsite.voting.models import Showing, Vote
+from evalsite.voting.models import Vote
 from tests import world
 from tests.results import contract
-from tests.results.voted import Choose, closed_study, preferring
+from tests.results.voted import (
+    AS_GOOD,
+    BETTER,
+    CLAIMS,
+    EQUAL,
+    KEY,
+    answer,
+    closed_study,
+    declaring,
+    mostly,
+    preferring,
+)
 from tests.studies.files import write_toml
 from tests.world import HOUR, NOON
 
 pytestmark = pytest.mark.django_db
-KEY = "image_quality"
-BETTER = {"kind": "superiority", "first": "system-1", "second": "system-0", "criterion": KEY}
-AS_GOOD = BETTER | {"kind": "non_inferiority", "margin": 0.1}
-EQUAL = BETTER | {"kind": "equivalence", "margin": 0.2}
-CLAIMS = [BETTER | {"margin": None}, AS_GOOD, EQUAL]
-
-
-def mostly(share: float, seed: int = 3) -> Choose:
-    """A rater who prefers system-1 that often."""
-    chance = random.Random(seed)
-    for_it, against = preferring("system-1", "system-0"), preferring("system-0", "system-1")
-
-    def choose(pair: Showing) -> str:
-        return for_it(pair) if chance.random() < share else against(pair)
-
-    return choose
-
-
-def declaring(**options: Any) -> Study:
-    """Five raters on eight prompts: 40 votes where all are given."""
-    defaults = {"n_prompts": 8, "votes_per_comparison": 5, "criteria": (KEY,), "claims": CLAIMS}
-    return world.open_study(**defaults | options)
-
-
-def answer(study: Study, n: int, choose: Choose) -> None:
-    """n more votes, rater after rater: whoever has rated everything makes room for another."""
-    voter = study.raters.order_by("pk").last() or world.rater(study)
-    for _ in range(n):
-        pair = services.lease_ballot(rater=voter, at=NOON)
-        if pair is None:
-            voter = world.rater(study)
-            pair = world.showing(voter)
-        world.vote(pair, choose(pair))
 
 
 def report_of(study: Study, out: Path, **options: Any) -> dict[str, Any]:
@@ -231,7 +208,10 @@ def analyze(votes: Path, out: Path, *options: str) -> str:
         ({"claims": [BETTER | {"criterion": "x"}]}, "[[claims]] number 1, criterion: expected one"),
         ({"claims": [BETTER | {"kind": "best"}]}, "[[claims]] number 1, kind: expected"),
         ({"title": "none"}, "[[claims]]: expected at least one [[claims]], found nothing"),
-        ({"claims": [BETTER], "looks": {"at": "any_time"}}, "[looks]: expected none, since"),
+        (
+            {"claims": [BETTER], "looks": {"at": "any_time"}},
+            "[looks]: expected the study's own report.json",
+        ),
     ],
 )
 def test_claims_that_the_votes_cannot_bear_are_refused(tmp_path: Path, content: Any, problem: str):
@@ -325,6 +305,34 @@ def test_a_look_once_taken_stays_taken_whoever_is_excluded(staff: Client):
     assert "The first 12 votes that count: those that were in when 50%" in page_of(staff, study)
 
 
+def remove_prompts(study: Study, positions: list[int]) -> None:
+    prompts = study.prompts.filter(position__in=positions)
+    prompts.update(removed_at=NOON, removed_reason="a typo")
+
+
+def test_what_leaves_an_open_study_brings_no_look_about(staff: Client):
+    study = declaring(looks={"at": [0.5]})
+    answer(study, 19, mostly(0.9))
+    remove_prompts(study, [0])
+    seen = page_of(staff, study)
+    assert "The next look is at 20 votes." in seen  # of the 40 planned, not of the 35 left
+    assert "The last look" not in seen
+
+
+def test_what_leaves_later_changes_no_look(tmp_path: Path):
+    study = declaring(votes_per_comparison=1, looks={"at": [0.5]})
+    answer(study, 4, mostly(0.9))
+    voted = set(Vote.objects.values_list("showing__comparison__first__prompt__position", flat=True))
+    unseen = sorted(set(range(8)) - voted)
+    remove_prompts(study, unseen[:2])
+    answer(study, 2, mostly(0.9))
+    services.close_study(study=study, at=NOON + HOUR)
+    looks = report_of(study, tmp_path / "out")["looks"]
+    assert looks["n_planned"] == 8
+    taken = [(cut["share"], cut["n_votes"], cut["information"]) for cut in looks["taken"]]
+    assert taken == [(0.5, 4, 0.5), (None, 6, 0.75)]
+
+
 def test_looks_at_any_time_follow_the_votes(staff: Client):
     study = declaring(looks={"at": "any_time"})
     assert "There are no votes yet." in page_of(staff, study)
@@ -369,6 +377,9 @@ def test_a_study_that_stopped_at_a_look_says_so_and_its_claims_pay(tmp_path: Pat
     assert "Declared at 25%, 50% and 75% of the votes; taken at 25% (10 votes), at 50%" in text
     assert "on closing (24 votes)" in text
     assert "p is adjusted for all looks and over these claims alone." in text
+    for told in (text, words((tmp_path / "out" / "report.html").read_text())):
+        assert "the interval is as wide as the last look asks, and p is over all looks" in told
+        assert "of pairs further down take the number of votes as fixed beforehand" in told
 
 
 def test_a_look_that_nobody_could_take_costs_nothing(tmp_path: Path, staff: Client):
@@ -379,7 +390,25 @@ def test_a_look_that_nobody_could_take_costs_nothing(tmp_path: Path, staff: Clie
     assert [cut["share"] for cut in report["looks"]["taken"]] == [None]
     (pair,) = report["criteria"][KEY]["pairs"]
     assert report["declared_claims"][0]["p_value"] == pytest.approx(pair["p_value"], rel=1e-9)
-    assert "closed with" not in page_of(staff, study)
+    text = page_of(staff, study)
+    assert "closed with" not in text
+    assert "p is adjusted over these claims alone." in text
+    assert "pay for that" not in text
+
+
+def test_an_answer_after_closing_brings_no_look_about(tmp_path: Path):
+    study = declaring(looks={"at": [0.5]})
+    answer(study, 19, mostly(0.65))
+    late = world.showing(world.rater(study))
+    services.close_study(study=study, at=NOON + HOUR)
+    before = report_of(study, tmp_path / "before")
+    world.vote(late, at=NOON + 2 * HOUR)
+    after = report_of(study, tmp_path / "after")
+    assert [cut["share"] for cut in after["looks"]["taken"]] == [None]
+    assert (after["looks"], after["declared_claims"]) == (
+        before["looks"],
+        before["declared_claims"],
+    )
 
 
 def test_looks_at_any_time_bear_on_the_claims(tmp_path: Path, staff: Client):
@@ -394,7 +423,9 @@ def test_looks_at_any_time_bear_on_the_claims(tmp_path: Path, staff: Client):
     (claim, *_) = report["declared_claims"]
     assert (claim["low"], claim["high"]) == pytest.approx((1 - limits.high, 1 - limits.low))
     assert claim["p_value"] > report["criteria"][KEY]["pairs"][0]["p_value"]
-    assert "it closed with 50% of the planned votes counted" in page_of(staff, study)
+    text = page_of(staff, study)
+    assert "it closed with 50% of the planned votes counted" in text
+    assert "whenever somebody looked, their interval and p hold." in text
 
 
 def test_a_study_closed_without_votes_reports_its_looks(tmp_path: Path, staff: Client):

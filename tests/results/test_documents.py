@@ -18,6 +18,7 @@ from evalsite.stats import Options
 from evalsite.studies.models import Comparison, Prompt, Study, System
 from evalsite.voting import services
 from evalsite.voting.models import Showing
+from generation.spec import Recipe
 from tests import world
 from tests.results import contract
 from tests.results.voted import closed_study, preferring
@@ -175,6 +176,22 @@ def test_no_file_names_a_folder_of_this_machine(tmp_path: Path):
     assert pinned["revision"] in html
 
 
+def test_filters_and_marks_are_told_of_painted_images_and_not_known_of_imported_ones(
+    tmp_path: Path,
+):
+    study = closed_with_more()
+    pinned = {"checkpoint": "theirs", "revision": f"sha256:{'a' * 64}"}
+    theirs = Recipe(family="imported", **pinned).as_json()
+    System.objects.filter(pk=study.systems.all()[0].pk).update(recipe=theirs)
+    write_report(study, tmp_path / "report", at=LATER)
+    systems = report_in(tmp_path / "report")["study"]["design"]["systems"]
+    told = [(one["safety_checker"], one["watermark"]) for one in systems]
+    assert told == [(None, None)] + [("off", "off")] * (len(systems) - 1)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "No safety filter blanked a painted image, and none was stamped with a mark. " in page
+    assert "What imported images went through before they came is not known." in page
+
+
 def test_the_design_s_hash_is_that_of_the_frozen_design(tmp_path: Path):
     """As docs/report.md says how to check it, without any code of this project."""
     study = closed()
@@ -299,7 +316,9 @@ def test_the_same_votes_give_the_same_bytes_but_for_the_time(tmp_path: Path):
     for name in DOCUMENTS:
         one, two, late = ((tmp_path / run / name).read_bytes() for run in ("one", "two", "late"))
         assert one == two
-        assert one == late.replace(b"2025-07-01T01:00:00.000Z", b"2025-07-01T00:00:00.000Z")
+        assert one == late.replace(
+            b"2025-07-01T01:00:00.000Z", b"2025-07-01T00:00:00.000Z"
+        ).replace(b"Read 2025-07-01 01:00 UTC", b"Read 2025-07-01 00:00 UTC")
 
 
 @pytest.mark.parametrize("state", ["DRAFT", "OPEN", "PAUSED"])

@@ -65,6 +65,12 @@ OVERLAPS = """() => [...document.querySelectorAll(".sheet tr")].flatMap((row) =>
       && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1))))
     .map(() => row.innerText);
 })"""
+# Points of a drawing that lie over each other, or over each other's intervals.
+HIDDEN_POINTS = """() => [...document.querySelectorAll(".scatter")].flatMap((drawing) => {
+  const boxes = [...drawing.querySelectorAll("circle")].map((c) => c.getBoundingClientRect());
+  return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) =>
+    Math.abs(a.x - b.x) < 20));
+})"""
 BROKEN_KEYS = """() => [...document.querySelectorAll(".systems .key")]
   .filter((key) => key.getBoundingClientRect().height > 30).map((key) => key.innerText)"""
 
@@ -80,7 +86,8 @@ def page(browser: Browser, live_server: Any, admin_client: Any) -> Iterator[Page
 
 
 def noisy_study() -> Study:
-    """Long names, ties, somebody ahead of somebody, latencies far apart, and images to speak of."""
+    """Long names, ties, somebody ahead of somebody, latencies far apart and alike, and images to
+    speak of."""
     chance = random.Random(2)
     liked = preferring("system-1", "system-0", "system-2")
 
@@ -92,7 +99,7 @@ def noisy_study() -> Study:
     )
     name_at_length(study)
     card = {"device": "NVIDIA H100 80GB HBM3 SXM5 with a long name", "options": "graphs,compile"}
-    time_systems(study, 4321.5, 51.2, **card)
+    time_systems(study, 4321.5, 51.2, 51.9, **card)
     time_systems(study, 61234, device="AMD EPYC 7R13 48-Core Processor, 1 thread")
     for image in Image.objects.filter(entries__prompt__study=study)[:2]:
         ImageEvent.objects.create(
@@ -155,6 +162,8 @@ def test_results_fit_a_desk_a_phone_and_the_dark(live_server: Any, page: Page):
     for size in (DESK, PHONE):
         for scheme in ("light", "dark"):
             look(page, "results", size, scheme)
+            assert page.locator(".scatter circle").count() == 3
+            assert page.evaluate(HIDDEN_POINTS) == []
             for row in page.locator("tr:has(circle)").all():
                 inner, outer = row.locator("circle").bounding_box(), row.bounding_box()
                 assert outer["y"] <= inner["y"] + 1

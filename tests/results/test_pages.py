@@ -136,6 +136,18 @@ def test_a_running_study_shows_how_full_it_is(staff: Client):
     ]
 
 
+def test_thousands_are_set_apart_and_each_count_says_what_it_is(staff: Client):
+    study = world.open_study(n_prompts=1, votes_per_comparison=1234, looks={"at": [0.9]})
+    words = words_of(staff.get(f"/studies/{study.slug}/"))
+    assert "Ballots filled 0 of 1,234 A ballot is one vote that the study wants." in words
+    assert "Votes 0 All that were given, also those that do not count." in words
+    assert "Flags 0 Times that a rater could not judge a pair." in words
+    assert "The next look is at 1,111 votes." in words
+    listed = words_of(staff.get("/studies/"))
+    assert "0 of 1,234" in listed
+    assert "A ballot is one vote that a study wants." in listed
+
+
 def test_the_link_for_raters_leads_to_the_study(staff: Client, client: Client):
     study = world.open_study()
     html = staff.get(f"/studies/{study.slug}/").content.decode()
@@ -317,5 +329,5 @@ def test_results_cost_the_same_for_any_number_of_votes(
 ):
     for n_prompts in (1, 3):
         study = closed_study(LIKED, n_prompts=n_prompts)
-        with django_assert_num_queries(15):
+        with django_assert_num_queries(16):
             staff.get(f"/studies/{study.slug}/")

@@ -48,7 +48,7 @@ def test_many_claims_cost_power_and_votes():
 
 def test_a_half_width_says_what_it_takes():
     said = plan("--half-width", 0.05)
-    assert "At least 49 raters, however many votes they give." in said
+    assert "At least 48 raters, however many votes they give." in said
     choice = rows(said)
     assert len(choice) == 6
     for row in choice:

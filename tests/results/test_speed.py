@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 
 from evalsite.results import charts, imported, wording
 from evalsite.results.documents import Report, page_context, read_report, write_report
@@ -83,6 +86,19 @@ def test_a_recipe_timed_for_one_study_is_timed_for_all_and_for_those_closed_befo
     assert [row["system"] for row in read(before).data["study"]["latencies"]] == ["system-0"]
 
 
+def test_of_a_device_s_latencies_the_last_is_told():
+    """Another version of the libraries is timed anew."""
+    study = closed()
+    time_systems(study, 90, at=NOON + HOUR, versions={"torch": "2.13"})
+    time_systems(study, 100, versions={"torch": "2.11"})
+    time_systems(study, 80, device="parchment")
+    rows = read(study).data["study"]["latencies"]
+    assert [(row["device"], row["latency_ms"]) for row in rows] == [
+        ("paper", 90),
+        ("parchment", 80),
+    ]
+
+
 def test_only_a_timed_pace_is_told():
     study = closed()
     time_systems(study, None, n_paints=0, at=None, batch_size=8)
@@ -136,6 +152,46 @@ def test_a_point_stands_where_its_numbers_say():
         "Image quality",
         f"50% ({wording.interval_text(low, high)})",
     )
+
+
+def test_points_of_nearly_the_same_latency_stand_side_by_side(client: Client):
+    keys = [f"system-{n}" for n in range(6)]
+    study = closed_study(preferring(*keys), n_systems=6)
+    time_systems(study, 3150, 207.1, 209.4, 211, 540, 61_234)
+    drawn = figure(study)
+    points = drawn.panels[0].points
+    assert points[2].x - points[0].x < 1, "each keeps the place of its latency"
+    for width in (charts.NARROWEST, 270, 520):  # of the plot, on phones and on a desk
+        centres = [width * point.x / 100 + point.shift for point in points]
+        assert min(after - before for before, after in pairwise(centres)) > 20  # a point is 20 wide
+        assert centres[0] > 0
+        assert centres[-1] < width
+    client.force_login(User.objects.create_user("staff", is_staff=True))
+    said = "Points of nearly the same latency stand side by side"
+    assert said in client.get(f"/studies/{study.slug}/").content.decode()
+
+    apart = closed()
+    time_systems(apart, 10, 100, 1000, device="another", at=NOON + HOUR)
+    assert {point.shift for point in figure(apart).panels[0].points} == {0}
+    assert said not in client.get(f"/studies/{apart.slug}/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("places", "shifts"),
+    [
+        ([], ()),
+        ([50], (0,)),
+        ([20, 50, 80], (0, 0, 0)),
+        ([50, 50], (-11, 11)),
+        ([50, 50, 51], (-21.3, 0.7, 20.7)),  # around their mean, 100.7 pixels
+        ([4, 4, 30], (0, 22, 0)),  # not over the edge
+        ([96, 96], (-22, 0)),
+        ([50] * 9, (-88, -66, -44, -22, 0, 22, 44, 66, 88)),
+        ([50] * 24, tuple(8 * n - 92 for n in range(24))),  # closer, where they would not fit
+    ],
+)
+def test_crowded_points_move_no_more_than_they_must(places, shifts):
+    assert charts.side_by_side(places) == pytest.approx(shifts, abs=0.06)
 
 
 def test_a_system_without_votes_is_listed_and_not_drawn():

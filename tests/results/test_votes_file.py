@@ -79,6 +79,48 @@ def test_nested_values_in_jsonl_are_passed_over(tmp_path):
     assert names_of(read(tmp_path, "v.jsonl", row)) == [("X", "Y", 0.5)]
 
 
+def test_a_byte_order_mark_and_bytes_do_no_harm_either(tmp_path):
+    row = '{"model_a":"X","model_b":"Y","winner":"tie"}\n'
+    assert names_of(read(tmp_path, "v.jsonl", b"\xef\xbb\xbf" + row.encode())) == [("X", "Y", 0.5)]
+    path = tmp_path / "v.parquet"
+    images = {"image": [b"\xff\xd8"], "model_a": ["X"], "model_b": ["Y"], "winner": ["tie"]}
+    pl.DataFrame(images).write_parquet(path)
+    assert names_of(read_votes(path)[0]) == [("X", "Y", 0.5)]
+
+
+def test_a_hole_in_a_column_of_numbers_is_no_name(tmp_path):
+    path = tmp_path / "v.parquet"
+    votes = {"model_a": ["X", "X"], "model_b": ["Y", "Y"], "winner": ["a", "b"]}
+    pl.DataFrame({**votes, "prompt_id": [1.0, float("nan")]}).write_parquet(path)
+    with pytest.raises(VotesFileError, match=r"row 2: prompt_id: expected a name.* found nothing"):
+        read_votes(path)
+
+
+def test_a_word_that_is_also_the_other_systems_name_is_refused(tmp_path):
+    head = "system_a,system_b,winner,left\n"
+    assert refused(
+        tmp_path, "v.csv", head + "A,B,a,A\nA,B,A,a\nB,A,A,b\nB,A,a,A\nB,tie,tie,a\n"
+    ) == [
+        f"v.csv: line {line}: {column}: expected a word that cannot also mean another system, "
+        f"found {word}"
+        for line, column, word in ((4, "winner", "A"), (5, "left", "A"), (6, "winner", "tie"))
+    ]
+
+
+def test_in_a_studys_own_file_a_word_is_never_a_name(tmp_path):
+    text = "system_a,system_b,winner,left,n_given,response_ms\nb,a,a,a,1,900\n"
+    assert names_of(read(tmp_path, "v.csv", text, are_own=True)) == [("b", "a", 1.0)]
+    assert "cannot also mean another system" in refused(tmp_path, "v.csv", text)[0]
+
+
+def test_sides_that_the_file_and_the_reader_tell_differently_are_refused(tmp_path):
+    text = "system_a,system_b,winner,left\nX,Y,a,a\nX,Y,a,b\nX,Y,b,b\n"
+    with pytest.raises(VotesFileError, match="line 3: left: expected a on every row") as caught:
+        read(tmp_path, "v.csv", text, a_is_left=True)
+    assert str(caught.value).endswith("found b\n... and 1 more")
+    assert read(tmp_path, "v.csv", text[:-16], a_is_left=True).a_on_left.tolist() == [True]
+
+
 def test_sides_come_from_a_column_or_from_the_reader(tmp_path):
     text = "system_a,system_b,winner,left\nX,Y,a,a\nX,Y,a,Y\n"
     assert read(tmp_path, "v.csv", text).a_on_left.tolist() == [True, False]
@@ -95,6 +137,16 @@ def test_every_bad_row_is_named_with_its_line_column_and_reason(tmp_path):
         "v.csv: line 3: winner: expected a, b or tie, found c",
         "v.csv: line 4: criterion: expected a name, found nothing",
         "v.csv: line 4: system_b: expected a name, found nothing",
+    ]
+
+
+def test_whether_a_program_voted_is_true_or_false(tmp_path):
+    head, row = "system_a,system_b,winner,simulated\n", "X,Y,a,"
+    words = ["true", "False", "", "1", "NO"]
+    table = read(tmp_path, "v.csv", head + "".join(f"{row}{word}\n" for word in words))
+    assert table.simulated.tolist() == [True, False, False, True, False]
+    assert refused(tmp_path, "v.csv", f"{head}{row}perhaps\n") == [
+        "v.csv: line 2: simulated: expected true or false, found perhaps"
     ]
 
 
@@ -123,6 +175,19 @@ def test_lines_are_those_of_the_file(tmp_path):
         ("v.csv", HEAD.encode() + b"q,r\xe9,p,X,Y,a\n", "v.csv: line 2: expected UTF-8 text"),
         ("v.jsonl", '{"winner": "a"}\n{oops}\n', "v.jsonl: line 2: expected JSON: "),
         ("v.jsonl", "[1]\n", "v.jsonl: line 1: expected an object"),
+        ("v.jsonl", '{"winner": NaN}\n', "v.jsonl: line 1: expected JSON: NaN is no number"),
+        (
+            "v.csv",
+            "model_a,model_b,winner,Winner\nX,Y,a,b\n",
+            "v.csv: two columns are called winner",
+        ),
+        ("v.csv", "model_a,model_a,winner\nX,Y,a\n", "v.csv: two columns are called model_a"),
+        ("v.csv", HEAD.encode("utf-16"), "v.csv: expected UTF-8 text, found UTF-16"),
+        (
+            "v.csv",
+            'model_a,model_b,winner\nX"1,Y,a\nX,Y,b\n',
+            'v.csv: line 2: expected each " inside',
+        ),
         ("v.parquet", b"rubbish", "v.parquet: expected a Parquet file"),
         ("v.xlsx", b"", "v.xlsx: expected a file that ends in one of .csv, .tsv, .jsonl"),
     ],

@@ -45,6 +45,10 @@ def unasked() -> Standing:
         (0.4999, "49.99"),
         (0.996, "99.6"),
         (0.002, "0.2"),
+        (0.99997, "99.99"),
+        (0.00001, "0.01"),
+        (0.50004, "50.01"),
+        (0.49996, "49.99"),
     ],
 )
 def test_percent_never_rounds_onto_a_landmark(probability: float, text: str):

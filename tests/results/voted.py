@@ -4,6 +4,7 @@ That is the oracle for everything that turns sides into systems: it looks at wha
 showed, and never at how an answer is read.
 """
 
+import random
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,12 @@ from tests import world
 from tests.world import HOUR, MINUTE, NOON
 
 Choose = Callable[[Showing], str]
+
+KEY = "image_quality"
+BETTER = {"kind": "superiority", "first": "system-1", "second": "system-0", "criterion": KEY}
+AS_GOOD = BETTER | {"kind": "non_inferiority", "margin": 0.1}
+EQUAL = BETTER | {"kind": "equivalence", "margin": 0.2}
+CLAIMS = [BETTER | {"margin": None}, AS_GOOD, EQUAL]
 
 
 def preferring(*keys: str) -> Choose:
@@ -45,6 +52,34 @@ def voted_study(choose: Choose, *, n_raters: int = 3, at: datetime = NOON, **opt
 def closed_study(choose: Choose, *, at: datetime = NOON, **options: Any) -> Study:
     """The same, closed an hour later."""
     return services.close_study(study=voted_study(choose, at=at, **options), at=at + HOUR)
+
+
+def mostly(share: float, seed: int = 3) -> Choose:
+    """A rater who prefers system-1 that often."""
+    chance = random.Random(seed)
+    for_it, against = preferring("system-1", "system-0"), preferring("system-0", "system-1")
+
+    def choose(pair: Showing) -> str:
+        return for_it(pair) if chance.random() < share else against(pair)
+
+    return choose
+
+
+def declaring(**options: Any) -> Study:
+    """Five raters on eight prompts: 40 votes where all are given."""
+    defaults = {"n_prompts": 8, "votes_per_comparison": 5, "criteria": (KEY,), "claims": CLAIMS}
+    return world.open_study(**defaults | options)
+
+
+def answer(study: Study, n: int, choose: Choose) -> None:
+    """n more votes, rater after rater: whoever has rated everything makes room for another."""
+    voter = study.raters.order_by("pk").last() or world.rater(study)
+    for _ in range(n):
+        pair = services.lease_ballot(rater=voter, at=NOON)
+        if pair is None:
+            voter = world.rater(study)
+            pair = world.showing(voter)
+        world.vote(pair, choose(pair))
 
 
 def time_systems(

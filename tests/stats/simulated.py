@@ -5,11 +5,11 @@ from functools import cache
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
-from scipy.optimize import brentq
+from scipy.optimize import brentq, root
 from scipy.special import expit
 
+from evalsite.stats import Correlations, check_votes
 from evalsite.stats import Votes as CheckedVotes
-from evalsite.stats import check_votes
 
 Votes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -50,6 +50,33 @@ def draw_votes(
     wins = rng.random(who.size) < expit(_centre(rate, np.hypot(sd, per)) + pull)
     outcomes = np.where(rng.random(who.size) < tie, 0.5, wins.astype(float))
     return outcomes, who, what
+
+
+def correlation(rate: float, own_sd: float, other_sd: float) -> float:
+    """Of votes that share a taste with the logit standard deviation `own_sd`."""
+    nodes, weights = hermegauss(60)
+    weights = weights / weights.sum()
+    centre = _centre(rate, np.hypot(own_sd, other_sd))
+    given = expit(centre + own_sd * nodes[:, None] + other_sd * nodes) @ weights
+    return float(weights @ (given - rate) ** 2 / (rate * (1 - rate)))
+
+
+def tastes(rate: float, alike: Correlations) -> tuple[float, float]:
+    """The logit standard deviations of raters and of prompts that make votes so alike."""
+
+    def missing(deviations: np.ndarray) -> list[float]:
+        sd, prompt_sd = abs(deviations)
+        return [
+            correlation(rate, sd, prompt_sd) - alike.rater,
+            correlation(rate, prompt_sd, sd) - alike.prompt,
+        ]
+
+    found = root(missing, [0.3 + 4 * alike.rater, 0.3 + 4 * alike.prompt], tol=1e-8)
+    worst = max(map(abs, missing(found.x)))
+    if worst > 1e-4:
+        raise ValueError(f"no tastes make votes so alike at a win rate of {rate}: {alike}")
+    sd, prompt_sd = abs(found.x)
+    return float(sd), float(prompt_sd)
 
 
 def draw_study(

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import time
 
@@ -143,7 +144,20 @@ def test_interval_metric_takes_a_tie_for_half_a_disagreement():
 
 def test_without_prompts_the_unit_is_the_pair():
     found = vote_alpha(check_votes(**{**COLUMNS, "prompts": None}))
-    assert (found.n_units, found.n_values) == (2, 8)
+    assert (found.n_units, found.n_values, found.n_unlabelled) == (2, 8, 0)
+    assert found.warnings == ("no prompt labels", "few units")
+
+
+def test_votes_without_a_prompt_among_others_that_have_one_are_left_out_and_counted():
+    # Three more votes on pair 0, 1 about nobody knows what: they are no unit of three.
+    more = {"first": [0, 0, 1], "second": [1, 1, 0], "outcomes": [0, 1, 1], "raters": list("DEF")}
+    more["prompts"] = [None, "none", None]
+    votes = check_votes(**{name: [*column, *more[name]] for name, column in COLUMNS.items()})
+    expected = vote_alpha(check_votes(**COLUMNS), rng=7)
+    found = vote_alpha(votes, rng=7)
+    assert found.warnings == ("some prompts unknown", *expected.warnings)
+    assert found.n_unlabelled == 3
+    assert dataclasses.replace(found, n_unlabelled=0, warnings=expected.warnings) == expected
 
 
 def test_order_of_votes_changes_nothing():
@@ -167,10 +181,11 @@ def test_rounds_of_equal_values_are_left_out():
     assert (found.alpha, found.low, found.high) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("prompts", [list("xyz"), None])
+@pytest.mark.parametrize("prompts", [list("xyz"), None, ["x", "none", "none"]])
 def test_votes_that_share_no_unit_leave_alpha_open(prompts):
     alone = check_votes([0, 0, 1], [1, 2, 2], [1, 0, 1], list("ABC"), prompts)
-    assert vote_alpha(alone, rng=1).warnings == ("no shared units",)
+    found = vote_alpha(alone, rng=1)
+    assert (found.alpha, found.warnings[-1]) == (None, "no shared units")
     assert vote_alpha(check_votes([], [], [], [], [])).alpha is None
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from evalsite.stats import Fragility, check_votes, clustered_interval, fragility
 from tests.stats.simulated import draw_votes
@@ -72,6 +72,24 @@ def test_the_fewest_raters_of_small_studies_agree_with_brute_force(seed):
     found = fragility(of_one_pair(*votes), (0, 1))
     assert found.n_raters == fewest_by_brute_force(votes, votes[1], found.n_raters)
     assert found.n_raters_exact
+
+
+@pytest.mark.parametrize(
+    ("seed", "study", "fewest"),
+    [
+        (148, {"raters": 5, "prompts": 60, "rate": 0.72, "sd": 0}, 35),
+        (150, {"raters": 10, "prompts": 100, "rate": 0.62, "sd": 0.2}, 32),
+    ],
+)
+def test_where_the_variance_stands_at_its_floor_influence_is_reckoned_with_the_floor(
+    seed, study, fewest
+):
+    # Reckoned with a floor of a tenth of independent votes, the search finds a vote more in both.
+    votes = draw_votes(np.random.default_rng(seed), **study)
+    whole = clustered_interval(*votes)
+    floor = chi2.ppf(0.04, whole.df) / whole.df
+    assert whole.design_effect == pytest.approx(floor)
+    assert fragility(of_one_pair(*votes), (0, 1)).n_votes <= fewest
 
 
 def test_a_rater_whose_absence_turns_the_result_round_undoes_the_claim():

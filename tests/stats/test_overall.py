@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 
+import evalica
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -31,6 +32,19 @@ def test_opponents_weigh_the_same_by_hand():
     moves = ((1 / 4) ** 2 + 3 * (1 / 12) ** 2) / 4
     assert found[0].se == pytest.approx(math.sqrt(11 / 12 * moves))
     assert found[0].method == "independent votes"
+
+
+def test_scores_agree_with_evalica():
+    # evalica 0.4.2; a row of votes has its first system as X.
+    votes, _ = draw_study(np.random.default_rng(3), RATINGS, tie=0.2)
+    winner = {1.0: evalica.Winner.X, 0.5: evalica.Winner.Draw, 0.0: evalica.Winner.Y}
+    expected = evalica.average_win_rate(
+        [str(i) for i in votes.first],
+        [str(j) for j in votes.second],
+        [winner[y] for y in votes.outcomes.tolist()],
+    ).scores
+    for score in overall_scores(votes):
+        assert score.win_rate == pytest.approx(expected[str(score.system)], abs=1e-12)
 
 
 def test_two_way_by_hand():

@@ -191,6 +191,18 @@ def test_criteria_make_units_of_their_own():
     assert [profile.n_compared for profile in found.profiles] == [1, 1, 2]
 
 
+def test_votes_without_a_prompt_are_held_against_nobody_where_others_have_one():
+    more = check_votes(
+        [*VOTES.first, 0, 0, 0],
+        [*VOTES.second, 1, 1, 1],
+        [*VOTES.outcomes, 1, 0, 0],
+        list("ABCABCABC"),
+        [*"xxxyyy", None, None, None],
+    )
+    found = rater_diagnostics(more, np.append(LEFT, [True] * 3)).profiles
+    assert [profile.n_compared for profile in found] == [1, 0, 2]
+
+
 def test_order_in_columns_tells_streaks():
     sides = np.array([True, False] * 20)
     votes = check_votes([0] * 40, [1] * 40, np.ones(40), ["A"] * 40, range(40))

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import quad, simpson
+from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 from scipy.stats import t as student
 
@@ -39,21 +41,51 @@ def test_two_looks_by_hand():
     assert inside == pytest.approx(0.95, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("expected", "off"),
-    [
-        ([2.9626, 1.9686], 5e-5),
-        ([3.7103, 2.5114, 1.9930], 5e-5),
-        ([4.332634, 2.963131, 2.359044, 2.014090], 1e-6),
-        ([4.8769, 3.3570, 2.6803, 2.2898, 2.0310], 5e-5),
-    ],
-)
+def crossed(boundaries, looks):
+    """The chance of crossing first at each look, by Simpson's rule over Z: another scale and
+    another rule than the code has."""
+    chances, grid, density, rho = [2 * norm.sf(boundaries[0])], np.zeros(1), np.ones(1), 0.0
+    for k, (bound, look) in enumerate(zip(boundaries, looks, strict=True)):
+        if k:
+            rho = math.sqrt(looks[k - 1] / look)
+            sd = math.sqrt(1 - rho**2)
+            beyond = norm.sf((bound - rho * grid) / sd) + norm.cdf((-bound - rho * grid) / sd)
+            chances.append(simpson(density * beyond, x=grid))
+        place = np.linspace(-bound, bound, 801)
+        steps = norm.pdf((place[:, None] - rho * grid) / sd) / sd if k else norm.pdf(place)
+        density = simpson(density * steps, x=grid, axis=1) if k else steps
+        grid = place
+    return chances
+
+
+# R: gsDesign(k = K, test.type = 1, alpha = .025, sfu = sfLDOF)$upper$bound, not run here but as two
+# public validation suites of other programs record it (gsDesign 3.10.1; the four looks, to six
+# places, under R 4.6.0). ldbounds is quoted with 3.3569 for the second look of five; Simpson's rule
+# and a root search give 3.357012.
+GSDESIGN = [
+    ([2.9626, 1.9686], 5e-5),
+    ([3.7103, 2.5114, 1.9930], 5e-5),
+    ([4.332634, 2.963131, 2.359044, 2.014090], 1e-6),
+    ([4.8769, 3.3570, 2.6803, 2.2898, 2.0310], 5e-5),
+]
+# Jennison and Turnbull (2000), tables 2.1 and 2.3: constants for a two-sided error of .05 at 2 to
+# 5 looks. Simpson's rule and a root search give 2.1783, 2.2895, 2.3613, 2.4132 and 1.9774, 2.0040,
+# 2.0243, 2.0401.
+JENNISON_TURNBULL = [(2, 2.178, 1.977), (3, 2.289, 2.004), (4, 2.361, 2.024), (5, 2.413, 2.040)]
+
+
+@pytest.mark.parametrize(("expected", "off"), GSDESIGN)
 def test_boundaries_agree_with_those_of_another_program(expected, off):
-    # R: gsDesign(k = K, test.type = 1, alpha = .025, sfu = sfLDOF)$upper$bound, not run here but as
-    # two public validation suites of other programs record it (gsDesign 3.10.1; the four looks, to
-    # six places, under R 4.6.0). ldbounds is quoted with 3.3569 for the second look of five.
     found = spending_boundaries(equal_looks(len(expected)))
     assert found == pytest.approx(expected, rel=0, abs=1.01 * off)
+
+
+@pytest.mark.parametrize(("published", "off"), GSDESIGN)
+def test_boundaries_spend_what_they_may_by_another_integration(published, off):
+    looks = equal_looks(len(published))
+    may = 4 * norm.sf(norm.isf(0.05 / 4) / np.sqrt(looks))
+    assert np.cumsum(crossed(published, looks)) == pytest.approx(may, abs=off)
+    assert np.cumsum(crossed(spending_boundaries(looks), looks)) == pytest.approx(may, abs=1e-9)
 
 
 def test_boundaries_of_another_level_agree_with_those_of_a_second_program():
@@ -63,16 +95,14 @@ def test_boundaries_of_another_level_agree_with_those_of_a_second_program():
     assert found == pytest.approx([3.74955, 2.53993, 2.01604, 1.72014], abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("n_looks", "pocock", "o_brien_fleming"),
-    [(2, 2.178, 1.977), (3, 2.289, 2.004), (4, 2.361, 2.024), (5, 2.413, 2.040)],
-)
+@pytest.mark.parametrize(("n_looks", "pocock", "o_brien_fleming"), JENNISON_TURNBULL)
 def test_errors_agree_with_the_published_constants(n_looks, pocock, o_brien_fleming):
-    # Jennison and Turnbull (2000), tables 2.1 and 2.3: constants for a two-sided error of .05.
     looks = equal_looks(n_looks)
     falling = [o_brien_fleming / math.sqrt(look) for look in looks]
     for boundaries in ([pocock] * n_looks, falling):
-        assert sum(crossing_probabilities(boundaries, looks)) == pytest.approx(0.05, abs=1e-4)
+        found = crossing_probabilities(boundaries, looks)
+        assert sum(found) == pytest.approx(0.05, abs=1e-4)
+        assert found == pytest.approx(crossed(boundaries, looks), abs=1e-9)
 
 
 @pytest.mark.parametrize("looks", [[0.2, 0.21, 0.5, 0.9], equal_looks(40), [0.001, 0.002, 1]])
@@ -151,6 +181,30 @@ def test_an_interval_at_any_time_by_hand():
     x *= 4
     quantile = math.sqrt((1 + 1 / x) * (math.log(x + 1) - 2 * math.log(0.05)))
     assert later.boundary == pytest.approx(quantile, abs=1e-4)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("tightest_at", [20, 100, 3000])
+def test_the_boundary_at_any_time_is_where_robbins_mixture_reaches_its_level(
+    confidence, tightest_at
+):
+    # With S the sum of n standardised votes, exp(l S - l^2 n / 2) is a fair game for any l, and so
+    # is its mean over l ~ N(0, rho^2), integrated here by scipy. Ville: it ever reaches 1/a with
+    # chance a. rho is that of the formula, whose W is found by another root search.
+    alpha, n = 1 - confidence, 100
+    x = brentq(lambda x: math.log1p(x) - x - 2 * math.log(alpha), 1e-9, 100)
+    rho = math.sqrt(x / tightest_at)
+    result = clustered_interval([1] * 60 + [0] * 40, None, None)
+    bound = anytime_interval(result, tightest_at=tightest_at, confidence=confidence).boundary
+    total = bound * math.sqrt(n)
+    centre = total / (n + rho**-2)  # of the integrand, which is as wide as 1 / sqrt(n + 1/rho^2)
+    reach = 12 / math.sqrt(n + rho**-2)
+    mixture, _ = quad(
+        lambda a: math.exp(a * total - a * a * n / 2) * norm.pdf(a, scale=rho),
+        centre - reach,
+        centre + reach,
+    )
+    assert mixture == pytest.approx(1 / alpha, rel=1e-6)
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])

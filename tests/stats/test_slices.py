@@ -22,16 +22,18 @@ PROMPTS = list("wwxxyyzz")
 SLICES = ["animals"] * 4 + ["people"] * 4
 
 
+VOTES = {
+    "first": FIRST,
+    "second": [1 - system for system in FIRST],
+    "outcomes": OUTCOMES,
+    "raters": list("ABABABAB"),
+    "prompts": PROMPTS,
+}
+
+
 def columns(**change):
     """The votes above as columns, some of them changed."""
-    votes = {
-        "first": FIRST,
-        "second": [1 - system for system in FIRST],
-        "outcomes": OUTCOMES,
-        "raters": list("ABABABAB"),
-        "prompts": PROMPTS,
-    }
-    return check_votes(**{**votes, **change})
+    return check_votes(**{**VOTES, **change})
 
 
 def draw_slices(rng, *, prompts=(30, 15, 15), spread=(0.8, 0.8, 0.8), shift=0.0, raters=20):
@@ -101,6 +103,24 @@ def test_options_reach_every_slice():
         assert one.result.estimand.endswith("these prompts, decided votes")
 
 
+@pytest.mark.parametrize(
+    ("labels", "ordered"),
+    [
+        (["people", None, "animals", "Dogs"], ["Dogs", "animals", "people"]),
+        ([10, 9, "none", 2], [2, 9, 10]),
+        (["b", 3, "a", 2], [2, 3, "a", "b"]),
+    ],
+)
+def test_slices_come_in_one_order_whatever_the_order_of_the_votes(labels, ordered):
+    slices = [label for label in labels for _ in range(2)]
+    one = slice_win_rates(columns(), slices, rng=1)
+    turned = check_votes(**{name: column[::-1] for name, column in VOTES.items()})
+    other = slice_win_rates(turned, slices[::-1], rng=1)
+    assert [rate.label for rate in one.win_rates] == ordered
+    assert [rate.label for rate in other.win_rates] == ordered
+    assert {rate.result.n for rate in other.win_rates} == {2}
+
+
 def test_slices_may_be_numbers():
     votes, slices = draw_slices(np.random.default_rng(3))
     found = slice_win_rates(votes, slices, rng=1)
@@ -123,6 +143,41 @@ def test_heterogeneity_by_hand():
     assert found.p_value == pytest.approx(2 / 6, abs=0.025)
     assert found.p_holm == found.p_value
     assert found.warnings == ()
+
+
+# Votes and wins on twelve prompts of three slices, and what statsmodels 0.15 and scipy 1.17 make of
+# them, with y the votes of a slice and prompt their prompts:
+#
+#     fit = sm.OLS(y, np.ones(y.size)).fit(cov_type="cluster", cov_kwds={"groups": prompt})
+#     combine_effects(rates, variances).q        statsmodels.stats.meta_analysis; V_k = bse**2
+#     permutation_test(([0, 1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11]), q, vectorized=False,
+#         n_resamples=np.inf, alternative="greater").pvalue      all 27,720 ways, q as above
+#     OLSInfluence(sm.OLS(w * wins / votes, w).fit()).dfbeta     w = np.sqrt(votes)
+PROMPT_VOTES = [6, 3, 8, 4, 5, 7, 2, 9, 5, 4, 10, 6]
+PROMPT_WINS = [5, 3, 5, 1, 3, 3, 1, 2, 2, 1, 3, 0]
+THREE_SLICES = np.repeat(["a", "b", "c"], [5, 4, 3])
+DFBETA = [
+    *(0.0393375, 0.0263505, 0.0268472, -0.0104794, 0.0140399, 0.0009350),
+    *(0.0023794, -0.0297101, -0.0015851, -0.0104794, -0.0203881, -0.0400276),
+]
+
+
+def votes_on_prompts():
+    """One pair's votes with those wins, each of a rater of its own."""
+    wins = zip(PROMPT_WINS, PROMPT_VOTES, strict=True)
+    outcomes = np.concatenate([np.arange(n) < k for k, n in wins]).astype(float)
+    n, prompts = outcomes.size, np.repeat(np.arange(12), PROMPT_VOTES)
+    return check_votes(np.zeros(n, int), np.ones(n, int), outcomes, None, prompts)
+
+
+def test_heterogeneity_agrees_with_statsmodels_and_scipy():
+    votes = votes_on_prompts()
+    found = slice_win_rates(votes, THREE_SLICES[votes.prompts], rng=1, rounds=20_000)
+    rates = [one.result.win_rate for one in found.win_rates]
+    assert rates == pytest.approx([0.65384615, 0.34782609, 0.2])
+    (test,) = found.heterogeneity
+    assert test.statistic == pytest.approx(11.849391518)
+    assert test.p_value == pytest.approx(0.069336219, abs=0.006)  # three standard errors
 
 
 def test_slices_of_raters_exchange_raters():
@@ -271,6 +326,14 @@ def test_influence_by_hand():
     assert [one.pseudo_value for one in found] == pytest.approx([1, 0, 1 / 4, 1 / 2])
     assert [one.win_rate for one in found] == pytest.approx([1, 0, 1 / 4, 1 / 2])
     assert [one.n for one in found] == [2, 2, 2, 2]
+
+
+def test_influence_agrees_with_statsmodels():
+    found = {one.prompt: one.influence for one in prompt_influence(votes_on_prompts(), (0, 1))}
+    assert len(found) == 10  # the most influential ones
+    assert found == pytest.approx({prompt: DFBETA[prompt] for prompt in found}, abs=1e-7)
+    whole = prompt_influence(votes_on_prompts(), (0, 1), top=None)
+    assert [one.prompt for one in whole] == sorted(range(12), key=lambda g: -abs(DFBETA[g]))
 
 
 def test_without_a_prompt_is_the_win_rate_of_the_other_votes():

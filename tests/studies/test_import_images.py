@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -257,6 +258,59 @@ def test_links_and_strange_files_are_named_before_any_image_is_opened(tmp_path):
         "00001/samples/best one.png: has no place in the layout geneval",
         "00003: a symbolic link, expected the file itself",
     ]
+
+
+def test_all_that_is_wrong_is_told_at_once_whatever_its_kind(tmp_path):
+    folder = geneval(tmp_path / "theirs", n_samples=1)
+    (folder / "00000/samples/link.png").symlink_to(folder / "00000/samples/00000.png")
+    (folder / "00000/samples/00000.png").write_text("no picture")
+    put(folder, "00001/samples/00000.png", side=32)
+    (folder / "00002/metadata.jsonl").write_text(json.dumps({"prompt": "a green door"}))
+    asked = str(study_file(tmp_path))
+    assert [line.split(": ")[:2] for line in refused(folder, system="mine", study=asked)] == [
+        ["00000/samples/link.png", "a symbolic link, expected the file itself"],
+        ["00000/samples/00000.png", "file_name"],  # and not, besides, as a prompt without an image
+        ["00002/samples/00000.png", 'prompt "a green door" is none of the study\'s'],
+        ["(images of prompts that the study does not have are left out by --pick)"],
+        ["mine", f'no image (sample 0) for prompt "{PROMPTS[2]}"'],
+        [
+            "00001/samples/00000.png",
+            "32 x 32 pixels, below the study's display size of 64; choose a smaller one or "
+            "declare an upscaler",
+        ],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"file_name": "a.png", "text": "a \\ud800 cat"}', " text, got 'a \\ud800 cat'"),
+        ('{"file_name": "a\\ud800.png", "text": "a cat"}', "file_name: expected text, got 'a\\ud8"),
+        ('{"file_name": "a\\u0000.png", "text": "a cat"}', "file_name: expected text, got 'a\\x00"),
+        ('{"file_name": "a.png", "text": "a \\u001b[2Jcat"}', "a.png is not there"),
+        ('{"file_name": "\\u001b[2J.png", "text": "a cat"}', "\\x1b[2J.png is not there"),
+        ('{"file_name": {"a": 1}, "text": "a cat"}', "file_name: expected text, got {'a': 1}"),
+        ('{"file_name": "a.png", "text": ["a cat"]}', "expected file_name and a prompt in one of"),
+        ('{"file_name": "a.png", "text": "a cat", "sample": %s}' % ("9" * 5000), "not a JSON obj"),
+        ('{"file_name": "%s.png", "text": "a cat"}' % ("a" * 5000), "cannot be looked for: File"),
+    ],
+)  # fmt: skip
+def test_texts_and_names_that_are_none_are_told_as_such(tmp_path, row, message):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "metadata.jsonl").write_text(row)
+    found = refused(folder, system="mine", out=tmp_path / "ours")
+    assert message in " ".join(found)
+    assert all(len(line) < 600 and line.isprintable() for line in found)
+
+
+def test_a_name_in_another_code_than_utf_8_is_told(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    Path(os.fsdecode(bytes(tmp_path / "theirs") + b"/caf\xe9_000000.png")).write_bytes(
+        picture((1, 2, 3))
+    )
+    found = refused(tmp_path / "theirs", system="mine")
+    assert r"caf\udce9_000000.png: prompt: expected text, got 'caf\udce9'" in found
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "train/../../secret.png"])

@@ -166,6 +166,22 @@ def test_errors_that_differ_in_numbers_alone_are_one_reason_with_an_example():
     assert other.failures == ()
 
 
+def test_a_long_reason_is_cut_visibly_and_a_whole_one_is_not():
+    study = asked(4)
+    broken(
+        study,
+        f"OSError: {'far ' * 100}away",
+        f"ValueError: {'x' * 288}",  # 300 characters, all of which are read
+        f"RuntimeError: short\n{'and a tail ' * 60}",
+    )
+    told = {failure.words for failure in first_of(study, at=NOON).failures}
+    assert told == {
+        f"OSError: {'far ' * 72}far…",
+        f"ValueError: {'x' * 288}",
+        "RuntimeError: short",
+    }
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -33,6 +33,18 @@ def test_opening_freezes_the_design():
     assert len(study.spec_sha256) == 64
 
 
+def test_opening_keeps_how_many_votes_were_planned():
+    study = world.prepared_study(n_prompts=3, criteria=("a", "b"), votes_per_comparison=2)
+    assert study.n_planned is None
+    services.open_study(study=study, at=NOON)
+    assert study.n_planned == 3 * 2 * 2
+    study.prompts.filter(position=1).update(removed_at=NOON, removed_reason="a typo")
+    services.pause_study(study=study, at=NOON)
+    services.open_study(study=study, at=NOON)
+    study.refresh_from_db()
+    assert study.n_planned == 3 * 2 * 2
+
+
 def test_an_open_study_does_not_open_twice():
     study = world.open_study()
     n_ballots = Ballot.objects.count()

@@ -32,12 +32,20 @@ class Command(BaseCommand):
         parser.add_argument(
             "--claims", type=Path, metavar="FILE", help="[[claims]] that were declared beforehand"
         )
+        parser.add_argument(
+            "--report",
+            type=Path,
+            metavar="FILE",
+            help="report.json of the study whose own votes.csv this is: its order, plan and looks",
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the resampling (0)")
         parser.add_argument(
             "--a-is-left", action="store_true", help="system_a stood on the left, always"
         )
 
     def handle(self, *args: Any, votes: Path, out: Path, **asked: Any) -> None:
+        if asked["seed"] < 0:
+            raise CommandError(f"--seed: expected a whole number from 0, found {asked['seed']}")
         try:
             options = Options(asked["confidence"], asked["fixed_prompts"], asked["ties"])
             report = imported.analyze(
@@ -48,6 +56,7 @@ class Command(BaseCommand):
                 a_is_left=asked["a_is_left"],
                 criterion=asked["criterion"],
                 claims=asked["claims"],
+                report=asked["report"],
             )
             imported.write(report, out)
         except (VotesFileError, NotAReport, ValueError) as error:
@@ -85,6 +94,13 @@ def show(console: Console, report: Report) -> None:
     summary = report.summary
     for claim in declared.claim_lines(summary.verdicts, summary.design.systems, report.names):
         console.print(f"  {claim.criterion}: {claim.text} [bold]{claim.verdict}[/bold]")
+    if report.simulated:
+        said = wording.simulated_note(report.n_simulated, report.n_votes)
+        console.print(f"  [yellow]{said}[/yellow]")
+    for text in report.notes:
+        console.print(f"  [yellow]{text}[/yellow]")
+    for _, text in declared.looks_facts(summary):
+        console.print(f"  [dim]{text}[/dim]")
     if report.summary.criteria[0].side is None:
         console.print(
             "  [yellow]Sides are not known: add a column left, or say --a-is-left.[/yellow]"

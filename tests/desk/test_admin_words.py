@@ -1,0 +1,99 @@
+"""The admin in plain words: what its lists hold, what a study's settings mean, what an act asks."""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, Page
+
+from evalsite.desk.wording import STUDY_HELP
+from generation.models import Pace
+from tests import world
+
+pytestmark = pytest.mark.django_db
+OURS = [model for model in admin.site._registry if model._meta.app_label != "auth"]
+
+
+def words_of(client: Client, name: str, *args: object, **query: str) -> str:
+    html = client.get(reverse(f"admin:{name}", args=args), query).content.decode()
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)))
+
+
+def test_every_list_says_what_its_rows_are(admin_client: Client):
+    assert len(OURS) == 15
+    for model in OURS:
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+        html = admin_client.get(reverse(name)).content.decode()
+        (meaning,) = re.findall(r'<p class="meaning">([^<]+)</p>', html)
+        assert meaning.endswith("."), name
+
+
+@pytest.mark.parametrize("state", ["draft", "open"])
+def test_a_study_s_settings_are_explained_beside_them(admin_client: Client, state: str):
+    study = world.study() if state == "draft" else world.open_study()
+    said = words_of(admin_client, "studies_study_change", study.pk)
+    assert [field for field, text in STUDY_HELP.items() if text not in said] == []
+
+
+def test_a_study_s_page_leads_to_where_raters_start(admin_client: Client):
+    study = world.open_study()
+    html = admin_client.get(reverse("admin:studies_study_change", args=[study.pk])).content.decode()
+    assert f'<a href="/s/{study.code}/">' in html
+
+
+def test_an_act_asks_about_what_it_acts_on(admin_client: Client):
+    study = world.study(slug="mine")
+    for act, system, question in (
+        ("prepare", "", "Prepare study mine?"),
+        ("cancel", "", "Cancel painting of mine?"),
+        ("cancel", "system-1", "Cancel painting of system-1 in mine?"),
+    ):
+        said = words_of(admin_client, "studies_study_act", study.pk, act, system=system)
+        assert question in said
+
+
+def test_a_pace_without_options_can_be_filtered_by_that(admin_client: Client):
+    Pace.objects.create(recipe_digest="0" * 64, device="paper")
+    Pace.objects.create(recipe_digest="0" * 64, device="paper", options="graphs")
+    html = admin_client.get(reverse("admin:generation_pace_changelist")).content.decode()
+    assert re.search(r'<a href="\?options=">\s*none\s*</a>', html)
+    kept = admin_client.get(reverse("admin:generation_pace_changelist"), {"options": ""})
+    assert kept.context["cl"].result_count == 1
+
+
+@pytest.fixture
+def page(browser: Browser, live_server: Any, admin_client: Any) -> Iterator[Page]:
+    """Signed in, on the narrowest phone."""
+    context = browser.new_context(
+        base_url=live_server.url, viewport={"width": 320, "height": 640}, reduced_motion="reduce"
+    )
+    session = admin_client.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pages_fit_a_phone_and_can_be_read_in_light_and_dark(page: Page):
+    draft, opened = world.study(), world.open_study()
+    Pace.objects.create(recipe_digest="0" * 64, device="paper")
+    Pace.objects.create(recipe_digest="0" * 64, device="paper", options="graphs")
+    for address in (
+        reverse("admin:studies_study_act", args=[draft.pk, "prepare"]),  # with long names of files
+        reverse("admin:studies_study_act", args=[opened.pk, "close"]),
+        reverse("admin:studies_study_changelist"),
+        reverse("admin:voting_ballot_changelist"),
+        reverse("admin:generation_pace_changelist"),
+    ):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.goto(address)  # anew: colours change slowly
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+            found = Axe().run(page).response["violations"]
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], address
