@@ -176,7 +176,7 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
 
 
 def _images_to_come(study: Study) -> list[str]:
-    """What raters would see and cannot yet, in words. What was cancelled does not come by itself."""
+    """What raters would see and cannot yet, in words; what was cancelled will not come."""
     cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
     n = entries_without_display(study).aggregate(all=Count("pk"), cancelled=cancelled)
     n_waiting, n_cancelled = n["all"] - n["cancelled"], n["cancelled"]
