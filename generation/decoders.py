@@ -50,7 +50,7 @@ def vae_problems(folder: Path, own: Path) -> list[str]:
 def _read(folder: Path) -> dict[str, Any] | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     named = isinstance(config, dict) and isinstance(config.get("_class_name"), str)
     return config if named else None
@@ -59,5 +59,6 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _latents(config: dict[str, Any]) -> dict[str, Any]:
     """What a VAE says of its latents; each of its levels but one halves an image's sides."""
     known = DEFAULTS.get(config["_class_name"], {})
-    widths = config.get("block_out_channels") or config.get("decoder_block_out_channels") or ()
-    return {key: config.get(key, known.get(key)) for key in SAME} | {"levels": len(widths)}
+    widths = config.get("block_out_channels") or config.get("decoder_block_out_channels")
+    levels = len(widths) if isinstance(widths, list) else 0
+    return {key: config.get(key, known.get(key)) for key in SAME} | {"levels": levels}

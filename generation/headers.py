@@ -47,7 +47,8 @@ def read_header(file: Path) -> Header:
         told = json.loads(head)
         texts = told.pop("__metadata__", {})
         end = max((int(tensor["data_offsets"][1]) for tensor in told.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        texts = dict(texts)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise HeaderError(f"{file} is no safetensors file: its header cannot be read") from error
     if size != 8 + length + end:
         raise HeaderError(f"{file}: expected {8 + length + end:,} bytes, found {size:,}")
@@ -68,9 +69,10 @@ def split_problems(index: Path) -> list[str]:
     try:
         file_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = {
-            file: {name for name in file_of if file_of[name] == file} for file in file_of.values()
+            f"{file}": {name for name in file_of if file_of[name] == file}
+            for file in file_of.values()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [f'{index} cannot be read; expected "weight_map", the file of every tensor']
     return [
         problem

@@ -36,6 +36,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """A scheduler's settings; none where they cannot be read, which is said elsewhere."""
     try:
         found = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

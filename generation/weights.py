@@ -183,18 +183,11 @@ def _stage(recipe: Recipe, place: Place) -> Stage:
 def _parts(recipe: Recipe, place: Place, folder: Path) -> tuple[list[str], list[str]]:
     """The models that a pipeline's folder says it is made of, and that are loaded from it; and what
     lacks of its other parts."""
-    index = folder / "model_index.json"
-    try:
-        names = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{place.field}: {index} cannot be read; expected a folder in diffusers' own format"
-        ) from error
-    kind = str(names.get("_class_name", ""))
+    kind, known = _read_index(place.field, folder)
     expected = PIPELINES[recipe.family if place.field == "checkpoint" else "stages"]
     if not kind.startswith(expected):
         raise WeightsError(
-            f"{place.field}: {folder} holds a {kind or 'nameless pipeline'}, "
+            f"{place.field}: {folder} holds a {kind}, "
             f"the family {recipe.family} paints with {' or '.join(expected)}"
         )
     unused = {field for field in ("unet", "vae") if getattr(recipe, field)}
@@ -202,12 +195,13 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> tuple[list[str], list[
         unused = {"text_encoder", "tokenizer"}  # the first stage's embeddings are handed on
         for problem in if_scheduler_problems(_stage(recipe, place).scheduler):
             raise WeightsError(f"{place.field.removesuffix('checkpoint')}{problem}")
-    kinds = {
-        part: str(library_and_class[1])
-        for part, library_and_class in names.items()
-        if isinstance(library_and_class, list) and library_and_class[0] and part not in unused
-    }
+    kinds = {part: name for part, (_, name) in known.items() if part not in unused}
     lacking = [
+        f"{place.field}: {folder / part / library}.py: code of a checkpoint's own is not run"
+        for part, (library, _) in known.items()
+        if (folder / part / f"{library}.py").is_file()
+    ]
+    lacking += [
         f"{place.field}: {problem}"
         for part, kind in kinds.items()
         if part.startswith(SETTINGS) and (problem := _settings_problem(folder / part, kind))
@@ -216,6 +210,23 @@ def _parts(recipe: Recipe, place: Place, folder: Path) -> tuple[list[str], list[
         settings = read_settings(folder / "scheduler")
         lacking += schedule_problems(recipe, kinds["scheduler"], settings)
     return [part for part in kinds if not part.startswith(NO_WEIGHTS)], lacking
+
+
+def _read_index(field: str, folder: Path) -> tuple[str, dict[str, tuple[str, str]]]:
+    """The pipeline that a folder is of, and the library and class of every part that is there."""
+    index = folder / "model_index.json"
+    try:
+        told = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        told = None
+    kind = told.get("_class_name") if isinstance(told, dict) else None
+    if not isinstance(kind, str) or not kind:
+        raise WeightsError(
+            f"{field}: {index} cannot be read, or names no pipeline; expected a folder in "
+            "diffusers' own format"
+        )
+    pairs = {part: pair for part, pair in told.items() if isinstance(pair, list) and len(pair) == 2}
+    return kind, {part: (str(one), str(other)) for part, (one, other) in pairs.items() if one}
 
 
 def _settings_problem(folder: Path, kind: str) -> str:

@@ -269,7 +269,7 @@ def _as_truths(values: Floats | None) -> NDArray[np.bool_] | None:
 
 
 def _refuse_bad_rows(
-    columns: dict[str, Column],
+    columns: Mapping[str, Column],
     same: NDArray[np.bool_],
     outcomes: Floats,
     sides: Floats | None,
@@ -278,35 +278,104 @@ def _refuse_bad_rows(
     lines: Lines,
 ) -> None:
     """Raises VotesFileError that names the line, column and reason of every bad row."""
-    bad: list[tuple[int, str]] = []
-    n_bad = 0
-
-    def look(wrong: NDArray[np.bool_], column: str, expected: str) -> None:
-        nonlocal n_bad
-        rows = np.flatnonzero(wrong)
-        n_bad += rows.size
-        found = columns[column]
-        for row in rows[:SHOWN_PROBLEMS].tolist():
-            value = found.names[found.codes[row]]
-            bad.append((row, f"{column}: expected {expected}, found {value or 'nothing'}"))
-
+    bad = _BadRows(columns)
     for name in ("criterion", "rater_id", "prompt_id", "system_a", "system_b"):
         if name in columns and "" in columns[name].names:
             hint = ", or none where there is none" if name in ("rater_id", "prompt_id") else ""
-            look(columns[name].codes == columns[name].names.index(""), name, f"a name{hint}")
+            bad.look(columns[name].codes == columns[name].names.index(""), name, f"a name{hint}")
     empty = np.array([not name for name in columns["system_a"].names])[columns["system_a"].codes]
-    look(same & ~empty, "system_b", "another system than system_a")
-    look(np.isnan(outcomes), "winner", "a, b or tie")
-    look(outcomes == AMBIGUOUS, "winner", "a word that cannot also mean another system")
+    bad.look(same & ~empty, "system_b", "another system than system_a")
+    bad.look(np.isnan(outcomes), "winner", "a, b or tie")
+    bad.look(outcomes == AMBIGUOUS, "winner", "a word that cannot also mean another system")
     if sides is not None:
-        look(np.isnan(sides), "left", "a or b")
-        look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
+        bad.look(np.isnan(sides), "left", "a or b")
+        bad.look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
     if simulated is not None:
-        look(np.isnan(simulated), "simulated", "true or false")
-    for name, values in counts.items():
-        look(values < OWN_COLUMNS[name], name, f"a whole number of at least {OWN_COLUMNS[name]}")
-    if bad:
-        shown = sorted(bad)[:SHOWN_PROBLEMS]
-        places = lines.name([row for row, _ in shown])
-        texts = [f"{place}: {text}" for place, (_, text) in zip(places, shown, strict=True)]
-        raise VotesFileError(texts, n_bad - len(texts))
+        bad.look(np.isnan(simulated), "simulated", "true or false")
+    for name, least in OWN_COLUMNS.items():
+        if name in counts:
+            bad.look(counts[name] < least, name, f"a whole number of at least {least}")
+    _look_for_contradictions(columns, bad)
+    bad.refuse(lines)
+
+
+class _BadRows:
+    """What is wrong with rows, to be told all at once."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self.columns = columns
+        self.found: list[tuple[int, str, int]] = []  # row, what is wrong, the row it goes against
+        self.n = 0
+
+    def look(self, wrong: NDArray[np.bool_], column: str, expected: str) -> None:
+        """Rows whose value is none of those expected."""
+        for row in self._some(wrong):
+            value = self.value(column, row) or "nothing"
+            self.found.append((row, f"{column}: expected {expected}, found {value}", row))
+
+    def compare(self, wrong: NDArray[np.bool_], column: str, like: Codes, whose: str) -> None:
+        """Rows with another value than the row `like`, which has the same `whose`."""
+        for row in self._some(wrong):
+            other = int(like[row])
+            one = f"{whose.removesuffix('_id')} {self.value(whose, row)}"
+            expected = self.value(column, other)
+            text = f"found {self.value(column, row)} for {one}, expected {expected}"
+            self.found.append((row, f"{column}: {text} as on", other))
+
+    def value(self, column: str, row: int) -> str:
+        found = self.columns[column]
+        return found.names[int(found.codes[row])]
+
+    def _some(self, wrong: NDArray[np.bool_]) -> list[int]:
+        rows: list[int] = np.flatnonzero(wrong).tolist()
+        self.n += len(rows)
+        return rows[:SHOWN_PROBLEMS]
+
+    def refuse(self, lines: Lines) -> None:
+        """Raises VotesFileError that names the line, column and reason of every bad row."""
+        if not self.found:
+            return
+        shown = sorted(self.found)[:SHOWN_PROBLEMS]
+        rows = sorted({row for found in shown for row in (found[0], found[2])})
+        places = dict(zip(rows, lines.name(rows), strict=True))
+        texts = [
+            f"{places[row]}: {text}" + ("" if like == row else places[like].rpartition(":")[2])
+            for row, text, like in shown
+        ]
+        raise VotesFileError(texts, self.n - len(texts))
+
+
+def _look_for_contradictions(columns: Mapping[str, Column], bad: _BadRows) -> None:
+    """A slice is a property of prompts, or else of raters: under one criterion it must not change
+    from row to row of both. Where it does, the rows are told of what it is usually a property of.
+    Where raters or prompts are not known it may be a property of theirs."""
+    known = {name: _labels(columns.get(name)) for name in ("prompt_id", "rater_id")}
+    prompts, raters = known["prompt_id"], known["rater_id"]
+    if prompts is None or raters is None:
+        return
+    criterion = columns.get("criterion")
+    asked = criterion.codes if criterion else np.zeros(prompts.codes.size, dtype=np.intp)
+    for name in ("category", "challenge", "rater_group"):
+        labels = _labels(columns.get(name))
+        if labels is None:
+            continue
+        of_prompt = _first_alike(asked, prompts, labels)
+        of_rater = _first_alike(asked, raters, labels)
+        differing = [labels.codes != labels.codes[like] for like in (of_prompt, of_rater)]
+        in_both = np.intersect1d(*(asked[differs] for differs in differing))
+        like, differs, whose = (of_prompt, differing[0], "prompt_id")
+        if name == "rater_group":
+            like, differs, whose = (of_rater, differing[1], "rater_id")
+        bad.compare(differs & np.isin(asked, in_both), name, like, whose)
+
+
+def _first_alike(asked: Codes, carriers: Column, labels: Column) -> Codes:
+    """For each row the first that has a label, of the same criterion and carrier; itself where
+    carrier or label is not known."""
+    first = np.arange(asked.size)
+    rows = np.flatnonzero((carriers.codes != UNLABELLED) & (labels.codes != UNLABELLED))
+    keys = asked[rows].astype(np.intp) * len(carriers.names) + carriers.codes[rows]
+    place = np.empty(int(keys.max()) + 1 if keys.size else 0, dtype=np.intp)
+    place[keys[::-1]] = rows[::-1]
+    first[rows] = place[keys]
+    return first

@@ -227,7 +227,7 @@ def parse_spec(data: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec
         spec = _sound_part(data, faulty)
     spec._name = name
     spec._folder = folder
-    problems += [f"{name}: {problem}" for problem in cross_check(spec, faulty=faulty)]
+    problems += [f"{name}: {problem}" for problem in cross_check(spec, faulty=faulty, data=data)]
     if problems:
         raise SpecError(problems, sound=Sound(spec, faulty))
     return spec

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, ValidationError
 
 from evalsite.studies.spec_systems import Key, Table
 
@@ -62,18 +62,22 @@ class LooksSpec(Table):
 
 
 def claim_problems(
-    claims: Sequence[Json],
+    claims: Sequence[Json | None],
     *,
-    systems: Collection[str],
-    criteria: Collection[str],
+    systems: Collection[str] | None,
+    criteria: Collection[str] | None,
     baseline: str = "",
 ) -> list[str]:
     """What is wrong with claims about these systems and criteria, each in its own words.
 
+    claims : None for one that cannot be read, so that the others keep their numbers.
+    systems, criteria : None where not all are known, and any may be meant.
     baseline : where there is one, the system that alone is compared with all others.
     """
     problems, seen = [], dict[tuple[Any, ...], int]()
     for number, claim in enumerate(claims, start=1):
+        if claim is None:
+            continue
         problems += [
             f"[[claims]] number {number}, {problem}"
             for problem in _problems_of(claim, systems, criteria, baseline)
@@ -89,14 +93,18 @@ def claim_problems(
 
 
 def _problems_of(
-    claim: Json, systems: Collection[str], criteria: Collection[str], baseline: str
+    claim: Json,
+    systems: Collection[str] | None,
+    criteria: Collection[str] | None,
+    baseline: str,
 ) -> Iterator[str]:
     first, second, criterion = claim["first"], claim["second"], claim["criterion"]
-    unknown = [key for key in ("first", "second") if claim[key] not in systems]
+    known = (first, second) if systems is None else systems
+    unknown = [key for key in ("first", "second") if claim[key] not in known]
     for key in unknown:
-        known = ", ".join(systems)
-        yield f'{key}: expected the key of a system ({known}), found "{claim[key]}"'
-    if criterion not in criteria:
+        listed = ", ".join(known)
+        yield f'{key}: expected the key of a system ({listed}), found "{claim[key]}"'
+    if criteria is not None and criterion not in criteria:
         yield f'criterion: expected one of {", ".join(criteria)}, found "{criterion}"'
     if first == second:
         yield f'second: expected another system than first, found "{second}" again'
@@ -114,6 +122,25 @@ def _identity(claim: Json) -> tuple[Any, ...]:
     if claim["kind"] == "equivalence":
         pair.sort()
     return claim["kind"], *pair, claim["criterion"]
+
+
+def readable_claims(rows: Any) -> list[Json | None]:
+    """The claims of a file with problems; None for each in which one was found."""
+    found = list[Json | None]()
+    for row in rows if isinstance(rows, list) else ():
+        try:
+            found.append(ClaimSpec.model_validate(row).model_dump())
+        except ValidationError:
+            found.append(None)
+    return found
+
+
+def keys_in(rows: Any) -> list[str] | None:
+    """The keys of tables in a file, sound or not; None where one has none that could be read."""
+    tables = rows if isinstance(rows, list) else ()
+    keys = [table.get("key") if isinstance(table, Mapping) else None for table in tables]
+    known = [key.strip() for key in keys if isinstance(key, str)]
+    return known if keys and len(known) == len(keys) else None
 
 
 # In words

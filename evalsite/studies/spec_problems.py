@@ -7,12 +7,13 @@ import types
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from evalsite.studies.spec_claims import claim_problems
+from evalsite.studies.spec_claims import claim_problems, keys_in, readable_claims
 from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.spec import HUB_ID
 
@@ -197,10 +198,12 @@ def _tables_in(annotation: Any) -> list[type[BaseModel]]:
 # Rules that hold between keys
 
 
-def cross_check(spec: "StudySpec", *, faulty: Collection[str] = ()) -> list[str]:
+def cross_check(
+    spec: "StudySpec", *, faulty: Collection[str] = (), data: Mapping[str, Any]
+) -> list[str]:
     """Every rule that one key alone cannot break, each in its own words. A rule is passed over
     where a key that it rests on is `faulty`; of systems and criteria, rules on each alone hold for
-    those that are there."""
+    those that are there. Of claims as much is said as `data`, the file's tables, allow."""
     rules = (
         (_repeated_keys, ()),
         (_repeated_prompts, ("prompts",)),
@@ -208,7 +211,7 @@ def cross_check(spec: "StudySpec", *, faulty: Collection[str] = ()) -> list[str]
         (_display_problems, ("display",)),
         (_draw_problems, ("prompts",)),
         (_recipe_problems, ("systems",)),
-        (_claim_problems, ("claims", "pairs", "baseline", "systems", "criteria")),
+        (partial(_claim_problems, faulty=faulty, data=data), ()),
         (_source_problems, ("sources", "display", "prompts", "systems", "criteria")),
         (_telling_texts, ("instructions", "consent")),
     )
@@ -292,13 +295,18 @@ def _draw_problems(spec: "StudySpec") -> list[str]:
     return problems
 
 
-def _claim_problems(spec: "StudySpec") -> list[str]:
-    keys = [system.key for system in spec.systems]
+def _claim_problems(
+    spec: "StudySpec", *, faulty: Collection[str], data: Mapping[str, Any]
+) -> list[str]:
+    """A system that lacks its steps can be told from one that is not there."""
+    claims: Sequence[Mapping[str, Any] | None] = [claim.model_dump() for claim in spec.claims]
+    if "claims" in faulty:
+        claims = readable_claims(data.get("claims"))
     return claim_problems(
-        [claim.model_dump() for claim in spec.claims],
-        systems=keys,
-        criteria=[criterion.key for criterion in spec.criteria],
-        baseline=spec.baseline,
+        claims,
+        systems=keys_in(data.get("systems")),
+        criteria=keys_in(data.get("criteria")),
+        baseline="" if {"pairs", "baseline"} & set(faulty) else spec.baseline,
     )
 
 

@@ -93,6 +93,15 @@ def test_a_file_that_is_cut_short_is_named_even_where_its_hash_was_pinned(checkp
     ]
 
 
+@pytest.mark.parametrize("header", [b'{"__metadata__": 5}', b"[" * 99_999, b"[]", b"{}x"])
+def test_a_header_that_is_none_is_named(checkpoint, header):
+    file = checkpoint / "unet" / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert found(checkpoint) == [
+        f"checkpoint: {file} is no safetensors file: its header cannot be read"
+    ]
+
+
 @pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}'])
 def test_a_header_that_means_nothing_is_named(checkpoint, end):
     file = checkpoint / "unet" / "model.safetensors"
@@ -171,6 +180,26 @@ def test_a_folder_without_an_index_is_refused(checkpoint):
     assert "expected a folder in diffusers' own format" in problem
 
 
+@pytest.mark.parametrize(
+    "index", ["[]", "{", "{}", '{"_class_name": ["mine", "Mine"]}', "[" * 9999]
+)
+def test_an_index_that_names_no_pipeline_is_refused(checkpoint, index):
+    (checkpoint / "model_index.json").write_text(index)
+    for family in ("sdxl", "diffusers"):
+        (problem,) = found(checkpoint, family=family)
+        assert "cannot be read, or names no pipeline" in problem
+
+
+def test_code_in_a_checkpoint_is_named_since_it_is_not_run(checkpoint):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    index |= {"unet": ["mine", "Net"], "tile": [1, 2, 3]}
+    (checkpoint / "model_index.json").write_text(json.dumps(index))
+    (checkpoint / "unet" / "mine.py").write_text("class Net: ...")
+    assert found(checkpoint) == [
+        f"checkpoint: {checkpoint}/unet/mine.py: code of a checkpoint's own is not run"
+    ]
+
+
 def test_parts_without_weights_are_looked_for_as_well(checkpoint):
     index = json.loads((checkpoint / "model_index.json").read_text())
     index |= {"scheduler": ["diffusers", "Euler"], "tokenizer_2": ["transformers", "T5Tokenizer"]}
@@ -211,6 +240,7 @@ def test_hub_weights_that_are_not_here_come_with_the_line_that_fetches_them(tmp_
     assert f"stabilityai/sdxl-turbo at {COMMIT} is not in this machine's hub cache" in problem
     assert f"hf download stabilityai/sdxl-turbo --revision {COMMIT}" in problem
     assert "--include '*.model' --include '*/*.fp16*.safetensors'" in problem
+    assert "stabilityai/sdxl-turbo asks for a licence, accept it first" in problem
 
 
 def test_the_line_that_fetches_a_lora_names_its_file_whatever_the_checkpoint_s_variant(

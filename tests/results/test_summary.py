@@ -21,6 +21,7 @@ DESIGN = Design(
 PROVENANCE = {
     "versions": {"evalsite": "0"},
     "input_sha256": "0" * 64,
+    "n_simulated": 0,
     "written_at": "2025-06-02T12:00:00.000Z",
 }
 Row = tuple[int, int, int, float, int, int]

@@ -150,6 +150,51 @@ def test_whether_a_program_voted_is_true_or_false(tmp_path):
     ]
 
 
+SLICED = "criterion,rater_id,prompt_id,system_a,system_b,winner,category,challenge,rater_group\n"
+
+
+def test_a_prompt_of_two_categories_is_named_with_its_lines(tmp_path):
+    rows = [
+        "q,r1,p1,X,Y,a,warm,easy,staff",
+        "q,r2,p1,X,Y,a,cold,easy,crowd",
+        "q,r1,p2,X,Y,b,cold,hard,staff",
+        "q,r2,p2,X,Y,b,none,easy,crowd",
+        "q,r1,p1,X,Z,?,cold,easy,crowd",
+        "q,r2,p1,X,Z,a,warm,hard,crowd",
+    ]
+    assert refused(tmp_path, "v.csv", SLICED + "\n".join(rows)) == [
+        "v.csv: line 3: category: found cold for prompt p1, expected warm as on line 2",
+        "v.csv: line 5: challenge: found easy for prompt p2, expected hard as on line 4",
+        "v.csv: line 6: category: found cold for prompt p1, expected warm as on line 2",
+        "v.csv: line 6: rater_group: found crowd for rater r1, expected staff as on line 2",
+        "v.csv: line 6: winner: expected a, b or tie, found ?",
+        "v.csv: line 7: challenge: found hard for prompt p1, expected easy as on line 2",
+    ]
+
+
+def test_many_contradictions_are_counted_beyond_a_limit(tmp_path):
+    rows = [f"q,r{i % 3},p1,X,Y,a,{'warm' if i % 2 else 'cold'},," for i in range(100)]
+    problems = refused(tmp_path, "v.csv", SLICED + "\n".join(rows))
+    assert problems[0] == (
+        "v.csv: line 3: category: found warm for prompt p1, expected cold as on line 2"
+    )
+    assert len(problems) == 21
+    assert problems[-1] == "... and 30 more"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["q,r1,p1,X,Y,a,warm,,", "q,r2,p1,X,Y,a,cold,,", "q,r1,p2,X,Y,a,warm,,"],  # of raters
+        ["q,r1,p1,X,Y,a,warm,,", "s,r1,p1,X,Y,a,cold,,"],  # another question, another prompt
+        ["q,none,p1,X,Y,a,warm,,", "q,none,p1,X,Y,a,cold,,"],  # perhaps of raters
+        ["q,r1,p1,X,Y,a,,,one", "q,r2,p1,X,Y,a,,,two", "q,r1,p2,X,Y,a,,,one"],
+    ],
+)
+def test_a_slice_that_may_be_a_property_is_no_contradiction(tmp_path, rows):
+    assert len(read(tmp_path, "v.csv", SLICED + "\n".join(rows))) == len(rows)
+
+
 def test_many_bad_rows_are_counted_beyond_a_limit(tmp_path):
     problems = refused(tmp_path, "v.csv", HEAD + "q,r,p,X,Y,?\n" * 100)
     assert len(problems) == 21

@@ -314,6 +314,40 @@ def test_problems_of_one_key_and_between_keys_are_listed_at_once():
     ]
 
 
+def test_claims_of_a_file_with_problems_are_looked_at_too():
+    found = problems(
+        systems=[painted("alpha"), painted("beta", steps=0)],
+        criteria=[{"key": "quality", "question": ""}],
+        claims=[
+            claim(),
+            claim(kind="best"),
+            claim(second="gamma", margin=0.1),
+            claim(criterion="fit"),
+            claim(first="beta", second="beta"),
+        ],
+    )
+    assert [line.partition(": ")[2] for line in found] == [
+        '[[systems]] number 2 (key "beta"), steps: expected a whole number of at least 1, found 0',
+        '[[criteria]] number 1 (key "quality"), question: expected the question as asked, found ""',
+        '[[claims]] number 2, kind: expected "superiority", "non_inferiority" or "equivalence", '
+        'found "best"',
+        '[[claims]] number 3, second: expected the key of a system (alpha, beta), found "gamma"',
+        '[[claims]] number 3, margin: expected none beside kind = "superiority", found 0.1',
+        '[[claims]] number 4, criterion: expected one of quality, found "fit"',
+        '[[claims]] number 5, second: expected another system than first, found "beta" again',
+    ]
+
+
+def test_a_claim_may_be_about_a_system_whose_key_cannot_be_read():
+    nameless = {name: value for name, value in painted("beta").items() if name != "key"}
+    found = problems(systems=[painted("alpha"), nameless], claims=[claim(), claim(second="alpha")])
+    assert [line.partition(": ")[2] for line in found] == [
+        "[[systems]] number 2, key: expected a key of small letters, digits, - and _, at most 60, "
+        "found nothing",
+        '[[claims]] number 2, second: expected another system than first, found "alpha" again',
+    ]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
