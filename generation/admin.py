@@ -192,11 +192,11 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
 
 @admin.register(Writing)
 class WritingAdmin(ReadOnly, WritingModelAdmin):
-    """Processes that write files, as clean_files sees them."""
+    """Who writes files at this moment whose rows come last."""
 
     meaning = (
-        "A writing is a process, such as an import, whose files are there before their rows: while "
-        "it is listed, clean_files keeps every file that has no row yet."
+        "A writing is an import, or a maker of display files, that is at work, or was killed less "
+        "than a day ago. While there is one, clean_files removes no file that it may still store."
     )
     list_display = ["began_at"]
 

@@ -167,19 +167,28 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
         found.append(
             f"the pairs are not laid: {n_missing:,} missing, {n_surplus:,} no longer wanted"
         )
-    waiting = entries_without_display(study)
-    cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
-    counts = waiting.aggregate(n=Count("pk"), cancelled=cancelled)
-    if n_waiting := counts["n"] - counts["cancelled"]:
-        images = "1 image is" if n_waiting == 1 else f"{n_waiting:,} images are"
-        found.append(f"{images} not ready to be shown yet")
-    if n_cancelled := counts["cancelled"]:
-        images = "1 image was" if n_cancelled == 1 else f"{n_cancelled:,} images were"
-        found.append(f"{images} cancelled: retry asks for them again")
+    found += _images_to_come(study)
     found += too_small(study)  # a painted size is known only now
     found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():
         found.append("every comparison has left the study")
+    return found
+
+
+def _images_to_come(study: Study) -> list[str]:
+    """What raters would see and cannot yet, in words; what was cancelled will not come."""
+    cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
+    n = entries_without_display(study).aggregate(all=Count("pk"), cancelled=cancelled)
+    n_waiting, n_cancelled = n["all"] - n["cancelled"], n["cancelled"]
+    found = []
+    if n_waiting:
+        images = "1 image is" if n_waiting == 1 else f"{n_waiting:,} images are"
+        found.append(f"{images} not ready to be shown yet")
+    if n_cancelled:
+        images, them = "1 image was", "it"
+        if n_cancelled > 1:
+            images, them = f"{n_cancelled:,} images were", "them"
+        found.append(f"{images} cancelled: retry asks for {them} again")
     return found
 
 

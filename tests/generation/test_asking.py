@@ -5,9 +5,10 @@ import json
 import logging
 import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from evalsite.studies.management.commands.sweep import Sweep
 from generation import messages, services
@@ -15,6 +16,7 @@ from generation.models import Image
 from generation.services import Want
 from generation.spec import Recipe
 from tests.generation.studio import paint, queued, recipe, statuses, wants
+from tests.races import race, settled
 from tests.world import MINUTE, NOON, SECOND
 
 pytestmark = pytest.mark.django_db
@@ -104,20 +106,7 @@ def test_what_no_database_can_hold_is_refused_at_once(prompt, seed, message):
 @pytest.mark.database
 @pytest.mark.django_db(transaction=True)
 def test_two_studies_that_ask_at_once_share_every_image():
-    answers: list[dict[str, int]] = []
-    barrier = threading.Barrier(4)
-
-    def ask() -> None:
-        barrier.wait()
-        answers.append(services.request_images(wants(30), at=NOON))
-        connection.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 4
+    answers = settled(race([partial(services.request_images, wants(30), at=NOON)] * 4))
     assert all(answer == answers[0] for answer in answers)
     assert Image.objects.count() == 30
 

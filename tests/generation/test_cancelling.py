@@ -20,6 +20,7 @@ from tests.generation.studio import (
     statuses,
     stored_files,
 )
+from tests.races import race, settled
 from tests.world import MINUTE, NOON
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -113,19 +114,10 @@ def test_an_image_that_is_cancelled_while_it_is_stored_is_one_or_the_other():
     """Whichever comes first: READY with its file, or CANCELLED without one."""
     ids = queued(6)
     held = claim(ids)
-    barrier = threading.Barrier(2)
-
-    def cancel() -> None:
-        barrier.wait()
-        withdraw(ids)
-        connection.close()
-
-    other = threading.Thread(target=cancel)
-    other.start()
     before = stored_files()
-    barrier.wait()
-    stored = [store(held, image) for image in held.images]
-    other.join()
+    stored, _ = settled(
+        race([lambda: [store(held, image) for image in held.images], lambda: withdraw(ids)])
+    )
     assert statuses(ids) == ["READY" if kept else "CANCELLED" for kept in stored]
     assert len(stored_files() - before) == sum(stored)
 

@@ -1,18 +1,17 @@
 """Claims: one holder at a time, and what a lost claim painted is not stored."""
 
 import hashlib
-import threading
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from django.db import connection
 from PIL import Image as Pictures
 
 from generation import services
 from generation.encoding import encode
 from generation.models import Image, ImageEvent
 from tests.generation.studio import attempts, claim, queued, statuses, stored_files
+from tests.races import race, settled
 from tests.world import MINUTE, NOON, SECOND
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -22,26 +21,6 @@ PICTURE = encode(Pictures.new("RGB", (8, 8), "red"))
 def store(held: services.Claim, image: Image) -> bool:
     written = services.write_painting(image, PICTURE, provenance={"seed": 1})
     return services.store_paintings(held, [written], at=NOON) == 1
-
-
-def at_once(n: int, act: Callable[[int], object]) -> list[object]:
-    """What `n` threads get who do the same thing at the same moment."""
-    answers: list[object] = []
-    barrier = threading.Barrier(n)
-
-    def run(number: int) -> None:
-        barrier.wait()
-        try:
-            answers.append(act(number))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
 
 
 def test_who_comes_second_gets_nothing():
@@ -54,7 +33,7 @@ def test_who_comes_second_gets_nothing():
 def test_of_many_workers_at_once_each_image_goes_to_one():
     ids = queued(20)
     for _ in range(3):
-        claims = at_once(8, lambda number: claim(ids, task_id=f"task-{number}"))
+        claims = settled(race([partial(claim, ids, task_id=f"task-{n}") for n in range(8)]))
         held = [image.pk for one in claims for image in one.images]
         assert sorted(held) == ids
         for one in claims:
@@ -125,7 +104,7 @@ def test_of_two_who_store_one_image_one_is_kept_with_its_file():
     early = claim(ids, task_id="one")
     late = claim(ids, task_id="one")  # the message came again while the first still painted
     before = stored_files()
-    answers = at_once(2, lambda number: store((early, late)[number], late.images[0]))
+    answers = settled(race([partial(store, one, late.images[0]) for one in (early, late)]))
     assert sorted(answers) == [False, True]
     assert len(stored_files() - before) == 1
 

@@ -2,10 +2,10 @@
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from generation import pace, services, tasks
 from generation.models import Image, Pace
@@ -13,6 +13,7 @@ from generation.pace import BatchSize
 from generation.pipelines import DeviceLostError, MemoryFullError, Painting
 from tests.generation.studio import Sketcher, attempts, queued, recipe, statuses
 from tests.generation.studio import paint as paint_unremembered
+from tests.races import race, settled
 from tests.world import NOON
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -183,18 +184,11 @@ def test_of_workers_that_come_at_once_each_paints_and_one_row_is_made():
     barrier = threading.Barrier(4)
 
     def start(number: int) -> None:
-        try:
-            painter = Sketcher(on_prompt=lambda _: barrier.wait() if first.pop(number, 0) else 0)
-            work(ids[number : number + 1], painter)
-        finally:
-            connection.close()
+        painter = Sketcher(on_prompt=lambda _: barrier.wait() if first.pop(number, 0) else 0)
+        work(ids[number : number + 1], painter)
 
     first = dict.fromkeys(range(4), True)
-    threads = [threading.Thread(target=start, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    settled(race([partial(start, number) for number in range(4)]))
     assert statuses(ids) == ["READY"] * 4
     assert Pace.objects.count() == 1
 

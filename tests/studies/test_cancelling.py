@@ -3,9 +3,10 @@
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from evalsite.studies import painting, queries, services
 from evalsite.studies.display_files import make_display_files
@@ -16,6 +17,7 @@ from evalsite.studies.spec import load_spec
 from generation.models import Image
 from generation.services import PENDING, claim_images, release, renew, store_failure
 from tests import world
+from tests.races import race, settled
 from tests.studies.files import draft, painted, study_file
 from tests.world import HOUR, MINUTE, NOON
 
@@ -188,26 +190,6 @@ def test_what_a_draft_no_longer_has_is_painted_no_more():
 # Several at once.
 
 
-def at_once(*acts: Callable[[], object]) -> None:
-    """Each in a thread of its own; none may raise."""
-    errors: list[BaseException] = []
-
-    def run(act: Callable[[], object]) -> None:
-        try:
-            act()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-
-
 def together(holding: Callable[[], object], waiting: Callable[[], object]) -> None:
     """The second begins once the first has done all its work and has not committed yet."""
     worked, go_on = threading.Event(), threading.Event()
@@ -223,7 +205,7 @@ def together(holding: Callable[[], object], waiting: Callable[[], object]) -> No
         waiting()
         go_on.set()
 
-    at_once(hold, wait)
+    settled(race([hold, wait]))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -268,7 +250,11 @@ def test_whatever_happens_at_once_what_is_pending_is_what_drafts_want():
             renew(claim, claim.images[:4], lease=MINUTE, at=NOON)
             release(claim, claim.images[:4])
 
-    at_once(lambda: change(mine), lambda: change(theirs), lambda: work("one"), lambda: work("two"))
+    changes, works = (
+        [partial(change, one) for one in (mine, theirs)],
+        [partial(work, "one"), partial(work, "two")],
+    )
+    settled(race(changes + works))
     entries = Entry.objects.filter(system__painting_cancelled_at=None)
     wanted = set(entries.values_list("image_id", flat=True))
     pending = set(Image.objects.filter(status__in=PENDING).values_list("pk", flat=True))

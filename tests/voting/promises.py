@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,7 @@ from django.db import connection, transaction
 from evalsite.studies.models import Study
 from evalsite.voting import queries
 from evalsite.voting.models import Ballot, Showing
-
-PATIENCE_S = 120  # for a busy machine; a passing test never waits that long
+from tests.races import PATIENCE_S
 
 
 def broken_promises(study: Study) -> list[str]:
@@ -48,33 +47,6 @@ def lent_twice(study: Study) -> list[int]:
     """Ballots given to two raters; wrong wherever no lease ran out and nothing was freed."""
     given = Counter(Showing.objects.filter(criterion__study=study).values_list("ballot", flat=True))
     return [ballot for ballot, n in given.items() if n > 1]
-
-
-def race(acts: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run all acts at once, each in a thread with a connection of its own; their results.
-
-    An exception is a result too: the test says which are expected.
-    """
-    results: list[Any] = [None] * len(acts)
-    start = threading.Barrier(len(acts))
-
-    def run(place: int, act: Callable[[], Any]) -> None:
-        try:
-            connection.ensure_connection()
-            start.wait(PATIENCE_S)
-            results[place] = act()
-        except Exception as error:
-            results[place] = error
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
-    return results
 
 
 @contextmanager
@@ -121,11 +93,3 @@ def _somebody_waits_for_us() -> bool:
             " WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
         )
         return bool(cursor.fetchone()[0])
-
-
-def settled(results: list[Any]) -> list[Any]:
-    """The results, once none of them is an exception."""
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    return results

@@ -14,7 +14,8 @@ from evalsite.studies.models import Study
 from evalsite.voting import leasing, queries, services
 from evalsite.voting.models import Ballot, Rater, Showing, Vote
 from tests import world
-from tests.voting.promises import broken_promises, lent_twice, meanwhile, race, settled
+from tests.races import race, settled
+from tests.voting.promises import broken_promises, lent_twice, meanwhile
 from tests.world import MINUTE, NOON, SECOND
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
