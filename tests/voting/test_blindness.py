@@ -136,6 +136,7 @@ def walk(page: Page, site: Any, study: Study) -> Trail:
     for lost in ("/s/nowhere/", "/b/nowhere/left"):
         page.goto(f"{site.url}{lost}")
         trail.write_down()
+    page.unroute_all(behavior="wait")  # an icon may still be on its way when the window closes
     return trail
 
 
