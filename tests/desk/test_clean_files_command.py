@@ -86,6 +86,12 @@ def test_a_young_file_stays_since_its_row_may_be_on_its_way():
     assert stored_files() == kept
 
 
+@pytest.mark.parametrize("length", ["0h", "900000d", "99999999999999d", "2w"])
+def test_a_length_of_time_that_nobody_means_is_refused(length: str):
+    with pytest.raises(CommandError, match=f"expected .*found '{length}'"):
+        clean("--older-than", length)
+
+
 def test_a_file_that_is_not_of_ours_stays():
     stored()
     leave("README.txt")

@@ -15,6 +15,7 @@ from generation.models import IMAGES
 
 FOLDERS = (IMAGES, DISPLAY)
 SHORTEST = timedelta(hours=1)
+LONGEST = timedelta(days=36500)
 NAP_S = 1.0
 
 
@@ -23,9 +24,12 @@ def duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+)([hd])", text)
     if not found:
         raise ArgumentTypeError(f"expected hours or days, such as 36h or 2d, found {text!r}")
-    length = timedelta(**{{"h": "hours", "d": "days"}[found[2]]: int(found[1])})
-    if length < SHORTEST:
-        raise ArgumentTypeError("expected 1h or more: files are written before their rows")
+    n_hours = int(found[1][:9]) * {"h": 1, "d": 24}[found[2]]  # nine digits are beyond the longest
+    length = timedelta(hours=min(n_hours, LONGEST // timedelta(hours=1) + 1))
+    if not SHORTEST <= length <= LONGEST:
+        raise ArgumentTypeError(
+            f"expected 1h to {LONGEST.days}d (files are written before their rows), found {text!r}"
+        )
     return length
 
 
