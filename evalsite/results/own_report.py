@@ -50,8 +50,8 @@ class OwnLooks(LooksSpec):
 
     model_config = ConfigDict(extra="ignore")
 
-    n_planned: Annotated[int, Field(ge=0)]
-    tightest_at: Annotated[float, Field(gt=0)]
+    n_planned: Annotated[int, Field(ge=1)]
+    tightest_at: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     n_given: Annotated[int, Field(ge=0)]
 
 
@@ -110,6 +110,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise ReportFileError(f"{path.name}: {where}: expected JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number too long, or lists too deep
+        raise ReportFileError(f"{path.name}: expected a report's JSON: {error}") from error
     if not isinstance(data, dict):
         raise ReportFileError(f"{path.name}: expected a study's report.json, an object")
     return data

@@ -213,6 +213,8 @@ def test_every_field_that_a_report_lacks_is_named(tmp_path: Path):
     [
         (None, "report.json: cannot be read: No such file or directory"),
         ("{", "report.json: line 1, column 2: expected JSON: "),
+        ("[" * 100_000, "report.json: expected a report's JSON: "),
+        (f'{{"a": {"9" * 5000}}}', "report.json: expected a report's JSON: "),
         ("[]", "report.json: expected a study's report.json, an object"),
         (b"\xff", "report.json: expected UTF-8 text"),
         (
