@@ -183,13 +183,18 @@ def cell(value: Cell) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        return f"'{value}" if _needs_apostrophe(value) else value
     return repr(value)
 
 
 def text_in(cell: str) -> str:
     """The text that such a cell was written for."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
+    return cell[1:] if cell[:1] == "'" and _needs_apostrophe(cell[1:]) else cell
+
+
+def _needs_apostrophe(text: str) -> bool:
+    """Texts that have one already get another, so that every cell is of one text alone."""
+    return text.lstrip("'").startswith(FORMULA_STARTS)
 
 
 def timestamp(at: datetime) -> str:

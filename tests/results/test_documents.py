@@ -373,3 +373,8 @@ def test_a_report_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch)
         write_report(study, tmp_path / "report", at=LATER + HOUR)
     assert report_in(tmp_path / "report") == before
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("text", ["=x", "'=x", "''=x", "'x", "-1", "x", ""])
+def test_a_cell_gives_back_the_text_that_it_was_written_for(text: str):
+    assert tables.text_in(tables.cell(text)) == text
