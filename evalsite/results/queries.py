@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from numpy.typing import NDArray
 
@@ -127,11 +127,16 @@ class StoredVotes:
 
 
 def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
-    """Every counted vote of a study in columns, in the order they came. Two queries."""
+    """Every counted vote of a study in columns, in the order they came. Three queries.
+
+    On an open study a vote may come between two of them: the last number at the start bounds all.
+    """
     criteria = {criterion.pk: index for index, criterion in enumerate(design.criteria)}
     systems = {system.pk: index for index, system in enumerate(design.systems)}
+    last = _stored_votes().filter(showing__rater__study=study).aggregate(pk=Max("pk"))["pk"] or 0
     rows = (
         counted_votes(study)
+        .filter(pk__lte=last)
         .order_by("pk")
         .values_list(
             "pk",
@@ -161,7 +166,7 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
         first_on_left=sides,
     )
     counted = np.array(ids, dtype=np.int64)
-    given = _ids_given(study)
+    given = _ids_given(study, last)
     return StoredVotes(
         votes,
         ids=counted,
@@ -174,11 +179,11 @@ def load_votes(study: Study, design: StudyDesign) -> StoredVotes:
     )
 
 
-def _ids_given(study: Study) -> NDArray[np.int64]:
+def _ids_given(study: Study, last: int) -> NDArray[np.int64]:
     """Of every answer to a planned ballot, rising. A second take is no further answer: it came
     later than the first, and counts from then on. Nor is one that came after closing; what holds
     its ballot did not, whatever the clocks say."""
-    given = _stored_votes().filter(take=1, showing__rater__study=study)
+    given = _stored_votes().filter(take=1, showing__rater__study=study, pk__lte=last)
     if study.closed_at is not None:
         was_in_time = Q(voted_at__lte=study.closed_at) | Q(showing__held_ballot__isnull=False)
         given = given.filter(was_in_time)
