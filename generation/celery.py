@@ -5,8 +5,10 @@ loads torch; the parent, which forks it, never does.
 """
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "evalsite.settings")
@@ -36,7 +38,14 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_concurrency=1,  # one child, one device, one model in memory
     worker_pool="prefork",
-    worker_hijack_root_logger=False,
     task_default_queue=QUEUE,
 )
 app.autodiscover_tasks(["generation"])
+
+
+def leave_logging_alone(**_: Any) -> None:
+    """A worker logs as the settings say, so that LOG_LEVEL holds: with a receiver Celery sets up
+    nothing, and without one it would raise the root's level to that of its own option."""
+
+
+setup_logging.connect(leave_logging_alone)

@@ -1,5 +1,6 @@
 """A real Celery worker on a real broker, and what survives when they break."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from chaos.painting.faults import FAULTS
 from chaos.painting.mutants import MUTANTS
+from generation.celery import app
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -36,3 +38,14 @@ def test_every_fault_can_be_seen_to_fail():
 def test_every_fault_and_mutant_is_documented():
     told = (ROOT / "docs" / "faults.md").read_text()
     assert [name for name in (*FAULTS, *MUTANTS) if f"| {name} " not in told] == []
+
+
+def test_a_worker_logs_as_loudly_as_the_settings_say(monkeypatch: pytest.MonkeyPatch):
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    monkeypatch.setattr(app.log, "already_setup", False)
+    app.log.setup(loglevel="CRITICAL")
+    try:
+        assert (root.level, root.handlers) == (level, handlers)
+    finally:
+        root.setLevel(level)
