@@ -141,3 +141,18 @@ def test_the_web_image_holds_no_torch():
         "^(torch|diffusers)", (ROOT / "requirements" / "web.txt").read_text(), re.M
     )
     assert "requirements/gpu.txt" in stages()["worker"]
+
+
+def test_a_database_without_tables_is_told_in_a_line(tmp_path: Path):
+    run = subprocess.run(
+        [sys.executable, "manage.py", "study", "status", "mine"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.splitlines() == [
+        "no such table: studies_study",
+        "This database is new or older than the code: manage.py migrate",
+    ]
