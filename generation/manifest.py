@@ -256,6 +256,11 @@ def _cut_short(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
+def sample_of(row: dict[str, Any]) -> int | None:
+    """The sample that a raw row names; None where it names none."""
+    return _number(row, "sample", [])
+
+
 def _number(row: dict[str, Any], name: str, problems: list[str]) -> int | None:
     value = row.get(name)
     if value is None or value == "":

@@ -24,6 +24,7 @@ from generation.manifest import (
     ManifestError,
     check_rows,
     listed,
+    sample_of,
     write_manifest,
 )
 
@@ -144,8 +145,8 @@ def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...]
 
 
 def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: Asked) -> list[str]:
-    """What the study lacks, or does not ask. A prompt whose file is no good has its row, and its
-    problem already."""
+    """What the study lacks, or does not ask. A prompt whose file or sample is no good has its row,
+    and its problem already."""
     texts = set(asked.texts)
     strange = [image for image in images if image.prompt.strip() not in texts]
     problems = [
@@ -160,7 +161,7 @@ def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: 
         found = {
             str(row.get("prompt", "")).strip()
             for row in rows
-            if str(row.get("system", "")) == system and str(row.get("sample")) == "0"
+            if str(row.get("system", "")) == system and sample_of(row) in (0, None)
         }
         problems += [
             f'{system}: no image (sample 0) for prompt "{text[:80]}"'
