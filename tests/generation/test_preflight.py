@@ -102,7 +102,7 @@ def test_a_header_that_is_none_is_named(checkpoint, header):
     ]
 
 
-@pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}'])
+@pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}', "1e999", "Infinity", "NaN"])
 def test_a_header_that_means_nothing_is_named(checkpoint, end):
     file = checkpoint / "unet" / "model.safetensors"
     header = b'{"weight": {"data_offsets": [0, %s]}}' % end.encode()
