@@ -96,6 +96,8 @@ def _shard_problem(index: Path, file: str, tensors: set[str]) -> str:
         return f"{index.parent / file} is not there; {index.name} names it"
     except (OSError, HeaderError) as error:
         return str(error)
+    except ValueError:  # what no file can be called
+        return f"{index} names {file!r}, which is no file's name"
     if not absent:
         return ""
     more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""

@@ -168,6 +168,14 @@ def test_a_shard_that_is_cut_short_or_lacks_a_tensor_is_named(checkpoint):
     assert 'cannot be read; expected "weight_map"' in found(checkpoint)[0]
 
 
+@pytest.mark.parametrize("name", ["m\0.safetensors", "m\ud800.safetensors"])
+def test_a_shard_whose_name_is_none_is_named(checkpoint, name):
+    split(checkpoint / "unet", *NAMES["plain"][1:])
+    index = checkpoint / "unet" / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": name}}))
+    assert found(checkpoint) == [f"checkpoint: {index} names {name!r}, which is no file's name"]
+
+
 def test_another_kind_of_pipeline_is_refused(checkpoint):
     write_index(checkpoint, "FluxPipeline")
     (problem,) = found(checkpoint)
