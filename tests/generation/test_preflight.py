@@ -208,6 +208,17 @@ def test_code_in_a_checkpoint_is_named_since_it_is_not_run(checkpoint):
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "library"),
+    [("unet", "a" * 300), ("a" * 300, "diffusers"), ("scheduler" + "a" * 300, "diffusers")],
+)
+def test_a_name_too_long_for_any_file_is_told(checkpoint, part, library):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    (checkpoint / "model_index.json").write_text(json.dumps(index | {part: [library, "Net"]}))
+    (problem,) = found(checkpoint)
+    assert problem.startswith("checkpoint random-sdxl: cannot be looked into: [Errno 36] File name")
+
+
 def test_parts_without_weights_are_looked_for_as_well(checkpoint):
     index = json.loads((checkpoint / "model_index.json").read_text())
     index |= {"scheduler": ["diffusers", "Euler"], "tokenizer_2": ["transformers", "T5Tokenizer"]}
