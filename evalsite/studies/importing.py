@@ -18,6 +18,7 @@ from evalsite.studies.spec_problems import SpecError
 from generation.encoding import file_sha256
 from generation.layouts import Row, read_layout
 from generation.manifest import (
+    KEY,
     MAX_SHOWN,
     NAMES,
     ImportedImage,
@@ -156,7 +157,8 @@ def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: 
     ]
     if strange:
         problems.append("(images of prompts that the study does not have are left out by --pick)")
-    for system in dict.fromkeys(str(row.get("system", "")) for row in rows):
+    systems = dict.fromkeys(str(row.get("system", "")) for row in rows)
+    for system in filter(KEY.fullmatch, systems):  # what is no key is a problem already
         own = [image for image in images if image.system == system]
         found = {
             str(row.get("prompt", "")).strip()
