@@ -3,6 +3,11 @@
 from django.db import migrations, models
 
 
+def forget_unversioned(apps, schema_editor):
+    """No worker finds these again: those that only learnt a batch size kept no versions."""
+    apps.get_model('generation', 'Pace').objects.filter(versions={}).delete()
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -10,6 +15,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunPython(forget_unversioned, migrations.RunPython.noop),
         migrations.RemoveConstraint(
             model_name='pace',
             name='pace_once_a_device',
