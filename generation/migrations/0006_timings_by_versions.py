@@ -4,8 +4,12 @@ from django.db import migrations, models
 
 
 def forget_unversioned(apps, schema_editor):
-    """No worker finds these again: those that only learnt a batch size kept no versions."""
-    apps.get_model('generation', 'Pace').objects.filter(versions={}).delete()
+    """No worker finds these again: those that only learnt a batch size kept no versions. Others
+    are found by versions in the order of their names, as SQLite compares JSON as a text."""
+    rows = apps.get_model('generation', 'Pace').objects
+    rows.filter(versions={}).delete()
+    for pk, versions in list(rows.values_list('pk', 'versions')):
+        rows.filter(pk=pk).update(versions=dict(sorted(versions.items())))
 
 
 class Migration(migrations.Migration):
