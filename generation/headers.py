@@ -15,6 +15,14 @@ MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 LORA_HALF = re.compile(
     r"\.(?:lora_linear_layer\.|lora\.)?(down|up|lora_A|lora_B|lora_down|lora_up)\.weight$"
 )
+UNREADABLE = (  # what JSON comes to that is none, or that means nothing
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 LORA_STRENGTHS = "lora_adapter_metadata"  # where diffusers writes them into a header
 OTHER_KINDS = {
     "dora_scale": "DoRA",
@@ -48,7 +56,7 @@ def read_header(file: Path) -> Header:
         texts = told.pop("__metadata__", {})
         end = max((int(tensor["data_offsets"][1]) for tensor in told.values()), default=0)
         texts = dict(texts)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise HeaderError(f"{file} is no safetensors file: its header cannot be read") from error
     if size != 8 + length + end:
         raise HeaderError(f"{file}: expected {8 + length + end:,} bytes, found {size:,}")
@@ -72,7 +80,7 @@ def split_problems(index: Path) -> list[str]:
             f"{file}": {name for name in file_of if file_of[name] == file}
             for file in file_of.values()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, *UNREADABLE):
         return [f'{index} cannot be read; expected "weight_map", the file of every tensor']
     return [
         problem
@@ -88,6 +96,8 @@ def _shard_problem(index: Path, file: str, tensors: set[str]) -> str:
         return f"{index.parent / file} is not there; {index.name} names it"
     except (OSError, HeaderError) as error:
         return str(error)
+    except ValueError:  # what no file can be called
+        return f"{index} names {file!r}, which is no file's name"
     if not absent:
         return ""
     more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from generation import queries
 from generation.encoding import PictureError, encode, file_sha256, open_picture
-from generation.manifest import ImportedImage
+from generation.manifest import ImportedImage, printable
 from generation.models import Image, ImageEvent
 from generation.services import Want, new_row, note_event, write_file
 from generation.spec import Recipe, image_digest
@@ -26,8 +26,8 @@ class ImportRefusedError(ValueError):
     """Images that cannot be taken, with every problem found. Nothing was stored."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        self.problems = [printable(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 def import_images(

@@ -14,14 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from generation.encoding import FORMATS
-from generation.manifest import MAX_ROWS, NAMES, REQUIRED, ManifestError, listed, raw_rows
+from generation.manifest import (
+    A_KEY,
+    KEY,
+    MAX_ROWS,
+    NAMES,
+    REQUIRED,
+    ManifestError,
+    listed,
+    raw_rows,
+)
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".jfif", ".svg")
 MAX_LIST_BYTES = 64 * 1024 * 1024
 TEXT_COLUMNS = ("prompt", "text", "caption")
 LOOKUP = "dataset_lookup.json"
-KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 NUMBERED = re.compile(r"(?P<prompt>.+)_(?P<number>\d{6,})\.png", re.IGNORECASE | re.DOTALL)
 SAMPLED = re.compile(r"(?P<id>.+)_(?P<sample>\d{1,5})\.(png|jpe?g|webp)", re.IGNORECASE)
 
@@ -84,9 +92,7 @@ def read_layout(
     if not root.is_dir():
         raise ManifestError([f"{root}: there is no such folder"])
     if system and not KEY.fullmatch(system):
-        raise ManifestError(
-            [f"system: expected a key of small letters, digits, - and _, got {system!r}"]
-        )
+        raise ManifestError([f"system: expected {A_KEY}, got {system!r}"])
     if prompts is not None and not prompts.exists():
         raise ManifestError([f"{prompts}: there is no such file or folder of prompts"])
     folder = Folder(root, system, prompts)

@@ -26,17 +26,19 @@ MAX_LINE = 100_000  # characters
 MAX_PROBLEMS = 200
 MAX_SHOWN = 200  # characters of a value in a problem
 DRIVE = re.compile("[A-Za-z]:")
+KEY = re.compile("[a-z0-9][a-z0-9_-]{0,59}")  # of a system, as in a study file
+A_KEY = "a key of small letters, digits, - and _, at most 60"
 
 
 class ManifestError(ValueError):
     """A manifest that cannot be taken, with every problem found."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = [_printable(problem) for problem in problems]
+        self.problems = [printable(problem) for problem in problems]
         super().__init__("\n".join(self.problems))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names of files and texts of others may hold what moves a terminal's cursor, or no text."""
     if text.isprintable():
         return text
@@ -198,6 +200,8 @@ def _read_row(folder: Path, line: int, row: Any) -> ImportedImage:
     if problems:
         raise ManifestError(problems)
     texts = {name: _text(row, name, problems) for name in REQUIRED + OPTIONAL}
+    if texts["system"] and not KEY.fullmatch(texts["system"]):
+        problems.append(f"system: expected {A_KEY}, got {_cut_short(repr(texts['system']))}")
     sample = _number(row, "sample", problems) or 0
     seed = _number(row, "seed", problems)
     path = _inside(folder, texts["file_name"], problems) if texts["file_name"] else None
@@ -254,6 +258,11 @@ def _is_utf8(text: str) -> bool:
 
 def _cut_short(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def sample_of(row: dict[str, Any]) -> int | None:
+    """The sample that a raw row names; None where it names none."""
+    return _number(row, "sample", [])
 
 
 def _number(row: dict[str, Any], name: str, problems: list[str]) -> int | None:

@@ -164,7 +164,10 @@ class Memory:
             "recipe_digest": self.recipe_digest,
             "device": machine.device_name(str(self.facts["device"])),
             "options": ",".join(self.facts.get("options", ())),
-            "versions": {name: self.facts[name] for name in LIBRARIES if name in self.facts},
+            # In one order: SQLite compares JSON as a text.
+            "versions": {
+                name: self.facts[name] for name in sorted(LIBRARIES) if name in self.facts
+            },
         }
 
     def _store(self, **found: Any) -> None:

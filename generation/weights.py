@@ -49,6 +49,7 @@ NO_WEIGHTS = (
 SETTINGS = ("scheduler", "low_res_scheduler", "image_noising_scheduler", "tokenizer")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the name of one of a model's several files
+MAX_SHOWN = 500  # characters of a problem with names that are too long
 LORA_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers' own tools give
 
 
@@ -154,6 +155,8 @@ def _place_problems(recipe: Recipe, place: Place, folders: Sequence[Path]) -> li
         ]
     except WeightsError as error:
         return [str(error)]
+    except OSError as error:  # an index may name a part, or its code, that no file can be called
+        return [f"{place.field} {place.name}: cannot be looked into: {error}"[:MAX_SHOWN]]
 
 
 def part_subfolder(part: str, folder: Path) -> str:

@@ -19,7 +19,6 @@ from evalsite.desk.painting_page import painting_context
 from evalsite.desk.wording import (
     STUDY_HELP,
     cancelled_words,
-    images_words,
     notes_of,
     retried_words,
 )
@@ -30,6 +29,7 @@ from evalsite.studies.models import Criterion, Entry, Study, System
 from evalsite.studies.painting import NoSuchSystem
 from evalsite.studies.queries import Preparation
 from evalsite.studies.spec_claims import declared_lines
+from evalsite.studies.wording import counted
 from evalsite.voting.services import (
     NotPrepared,
     StudyNotOpen,
@@ -373,7 +373,7 @@ def _do(act: str, study: Study, system: str) -> tuple[int, str]:
 def _prepared_words(preparation: Preparation) -> str:
     if preparation.pending:
         are = "is" if preparation.pending == 1 else "are"
-        n_images = images_words(preparation.pending)
+        n_images = counted(preparation.pending, "image")
         return f"{n_images} {are} to be painted; see Painting for how far they are."
     if preparation.obstacles:
         why = "; ".join(preparation.obstacles)

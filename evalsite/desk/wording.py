@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from evalsite.studies.painting import Cancelled
 from evalsite.studies.progress import Failure, SystemProgress
+from evalsite.studies.wording import counted
 
 PROMPT_LENGTH = 60
 STUDY_HELP = {  # a field of a study -> what it says
@@ -86,18 +87,14 @@ def cancelled_words(gone: Cancelled) -> str:
     """What came of cancelling."""
     if not gone.n_images and not gone.n_shared:
         return "No image was to be painted: nothing is cancelled."
-    words = f"Cancelled: {images_words(gone.n_images)}."
+    words = f"Cancelled: {counted(gone.n_images, 'image')}."
     if gone.n_shared:
-        words += f" Painted all the same, for another study: {images_words(gone.n_shared)}."
+        words += f" Painted all the same, for another study: {counted(gone.n_shared, 'image')}."
     return words
 
 
 def retried_words(n_asked: int) -> str:
     """What came of retrying."""
     if n_asked:
-        return f"Asked for again: {images_words(n_asked)}."
+        return f"Asked for again: {counted(n_asked, 'image')}."
     return "No image was asked for again. What is imported is taken again by preparing."
-
-
-def images_words(n: int) -> str:
-    return f"{n:,} image{'' if n == 1 else 's'}"

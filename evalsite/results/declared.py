@@ -16,9 +16,9 @@ from evalsite.results.presentation import (
 )
 from evalsite.results.standings import standing_of
 from evalsite.results.summary import Summary
-from evalsite.results.wording import counted
 from evalsite.stats import Ties, Verdict, spending_boundaries
 from evalsite.studies.spec_claims import claim_text, points
+from evalsite.studies.wording import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from evalsite.results import charts, declared, queries, wording
 from evalsite.results.documents import DEFAULTS, asked_of
 from evalsite.results.judging import glimpse
 from evalsite.results.looks import Looks
-from evalsite.results.wording import counted
 from evalsite.studies.models import Study
 from evalsite.studies.spec_claims import looks_text, points
+from evalsite.studies.wording import counted
 
 
 def context(study: Study) -> Mapping[str, Any]:

@@ -6,8 +6,8 @@ from evalsite.results import wording
 from evalsite.results.presentation import Names, title_of
 from evalsite.results.report import Json
 from evalsite.results.summary import UNDONE
-from evalsite.results.wording import counted
 from evalsite.studies.models import Criterion
+from evalsite.studies.wording import counted
 
 
 def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:

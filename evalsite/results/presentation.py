@@ -10,8 +10,8 @@ from evalsite.results import charts, wording
 from evalsite.results.report import Json
 from evalsite.results.standings import Standing, standings
 from evalsite.results.summary import CriterionSummary, Summary, SystemSummary
-from evalsite.results.wording import counted
 from evalsite.stats import Agreement, Fragility
+from evalsite.studies.wording import counted
 from generation.spec import places_of
 
 Names = dict[str, str]  # key of a system -> what people read

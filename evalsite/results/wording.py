@@ -6,6 +6,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from evalsite.results.standings import Standing
+from evalsite.studies.wording import counted
 
 LANDMARKS = (0.0, 0.5, 1.0)
 
@@ -55,11 +56,6 @@ def worth_saying(codes: tuple[str, ...]) -> tuple[str, ...]:
     """A pair's warnings without those that another of them implies."""
     implied = {IMPLIED.get(code) for code in codes}
     return tuple(code for code in codes if code not in implied)
-
-
-def counted(n: int, thing: str) -> str:
-    """How many of a thing, in words: `1 rater`, `1,200 votes`."""
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
 def percent(probability: float) -> str:

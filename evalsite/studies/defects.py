@@ -16,6 +16,7 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet
 
 from evalsite.studies.models import Comparison, Entry, Prompt, Study, prompt_label
+from evalsite.studies.wording import counted
 from generation.models import Image
 
 logger = logging.getLogger(__name__)
@@ -153,21 +154,17 @@ def defect_obstacles(study: Study, defects: Iterable[Defect]) -> list[str]:
     """Why a study cannot be opened yet, in words: a defect that nobody has decided on, or one
     that was to leave and is still there. No query."""
     waiting = Counter(
-        (defect.kind, defect.rule)
+        (defect.kind.lower(), defect.rule)
         for defect in defects
         if defect.in_study and defect.rule != Study.OnDefect.KEEP
     )
     return [
-        f"{_counted(n, kind)} to leave the study and still there: prepare it again"
+        f"{counted(n, f'{kind} image')} to leave the study and still there: prepare it again"
         if rule == Drop
-        else f"{_counted(n, kind)}: look at them, then decide for every system alike with "
-        f'on_{kind.lower()} = "drop" or "keep" in the study file or the admin, and prepare again'
+        else f"{counted(n, f'{kind} image')}: look at them, then decide for every system alike "
+        f'with on_{kind} = "drop" or "keep" in the study file or the admin, and prepare again'
         for (kind, rule), n in waiting.items()
     ]
-
-
-def _counted(n: int, kind: DefectKind) -> str:
-    return f"{n} {kind.lower()} image{'' if n == 1 else 's'}"
 
 
 def drop_defects(study: Study, *, at: datetime, of: Prompt | None = None) -> None:

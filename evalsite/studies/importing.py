@@ -18,12 +18,14 @@ from evalsite.studies.spec_problems import SpecError
 from generation.encoding import file_sha256
 from generation.layouts import Row, read_layout
 from generation.manifest import (
+    KEY,
     MAX_SHOWN,
     NAMES,
     ImportedImage,
     ManifestError,
     check_rows,
     listed,
+    sample_of,
     write_manifest,
 )
 
@@ -144,8 +146,8 @@ def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...]
 
 
 def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: Asked) -> list[str]:
-    """What the study lacks, or does not ask. A prompt whose file is no good has its row, and its
-    problem already."""
+    """What the study lacks, or does not ask. A prompt whose file or sample is no good has its row,
+    and its problem already."""
     texts = set(asked.texts)
     strange = [image for image in images if image.prompt.strip() not in texts]
     problems = [
@@ -155,12 +157,13 @@ def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: 
     ]
     if strange:
         problems.append("(images of prompts that the study does not have are left out by --pick)")
-    for system in dict.fromkeys(str(row.get("system", "")) for row in rows):
+    systems = dict.fromkeys(str(row.get("system", "")) for row in rows)
+    for system in filter(KEY.fullmatch, systems):  # what is no key is a problem already
         own = [image for image in images if image.system == system]
         found = {
             str(row.get("prompt", "")).strip()
             for row in rows
-            if str(row.get("system", "")) == system and str(row.get("sample")) == "0"
+            if str(row.get("system", "")) == system and sample_of(row) in (0, None)
         }
         problems += [
             f'{system}: no image (sample 0) for prompt "{text[:80]}"'

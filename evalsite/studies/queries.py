@@ -16,6 +16,7 @@ from evalsite.studies.progress import SystemProgress, progress
 from evalsite.studies.resolve import planned_pairs
 from evalsite.studies.spec_claims import claim_problems
 from evalsite.studies.spec_problems import recipe_words
+from evalsite.studies.wording import counted
 from generation.models import Image
 from generation.services import preflight
 from generation.spec import Recipe
@@ -182,13 +183,13 @@ def _images_to_come(study: Study) -> list[str]:
     n_waiting, n_cancelled = n["all"] - n["cancelled"], n["cancelled"]
     found = []
     if n_waiting:
-        images = "1 image is" if n_waiting == 1 else f"{n_waiting:,} images are"
-        found.append(f"{images} not ready to be shown yet")
+        are = "is" if n_waiting == 1 else "are"
+        found.append(f"{counted(n_waiting, 'image')} {are} not ready to be shown yet")
     if n_cancelled:
-        images, them = "1 image was", "it"
-        if n_cancelled > 1:
-            images, them = f"{n_cancelled:,} images were", "them"
-        found.append(f"{images} cancelled: retry asks for {them} again")
+        were, them = ("was", "it") if n_cancelled == 1 else ("were", "them")
+        found.append(
+            f"{counted(n_cancelled, 'image')} {were} cancelled: retry asks for {them} again"
+        )
     return found
 
 

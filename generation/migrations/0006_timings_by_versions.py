@@ -3,6 +3,15 @@
 from django.db import migrations, models
 
 
+def forget_unversioned(apps, schema_editor):
+    """No worker finds these again: those that only learnt a batch size kept no versions. Others
+    are found by versions in the order of their names, as SQLite compares JSON as a text."""
+    rows = apps.get_model('generation', 'Pace').objects
+    rows.filter(versions={}).delete()
+    for pk, versions in list(rows.values_list('pk', 'versions')):
+        rows.filter(pk=pk).update(versions=dict(sorted(versions.items())))
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -10,6 +19,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunPython(forget_unversioned, migrations.RunPython.noop),
         migrations.RemoveConstraint(
             model_name='pace',
             name='pace_once_a_device',

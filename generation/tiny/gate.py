@@ -83,9 +83,10 @@ def bounds(rates: Mapping[System, dict[str, Rate]], size: int) -> list[Bound]:
     for system in SYSTEMS:
         if system != WORST:
             other = rates[system]["all_right"]
-            far = (other.mean - worst.mean) / hypot(worst.se, other.se)
+            far, error = other.mean - worst.mean, hypot(worst.se, other.se)
             what = f"{_named(WORST)}: all_right below {_named(system)} by 2 standard errors"
-            found.append(Bound(what, f"{far:.1f}", far > 2))
+            shown = f"{far:.3f}, standard error {error:.3f}"
+            found.append(Bound(what, shown, far > 2 * error))
     for name, more, fewer in BETTER:
         more_rate, fewer_rate = (rates[name, steps]["all_right"] for steps in (more, fewer))
         what = f"{name}: all_right at {more} steps above that at {fewer}"
@@ -101,13 +102,20 @@ def _named(system: System) -> str:
 
 
 def _shown(rate: Rate) -> str:
-    return f"{rate.mean:.3f} ± {rate.se:.3f}"
+    return f"{rate.mean:.3f} ± {rate.se:.3f}" if rate.n else "no prompt asks for it"
+
+
+def _at_least_two(text: str) -> int:
+    """Of fewer prompts there is no standard error."""
+    if not (text.isascii() and text.isdigit() and int(text[:9]) >= 2):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 2, got {text!r}")
+    return int(text[:9])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score, print, and say by the exit status whether all is met."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=N_PROMPTS)
+    parser.add_argument("--prompts", type=_at_least_two, default=N_PROMPTS)
     parser.add_argument("--seed", type=int, default=0, help="of the draw of prompts")
     options = parser.parse_args(arguments)
     asks = draw_held_out(options.prompts, options.seed)

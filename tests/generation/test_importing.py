@@ -93,6 +93,9 @@ def test_a_manifest_is_read_from_json_lines_and_from_csv_alike(folder):
         ({"colour": "red"}, "unknown column 'colour', expected file_name, prompt, system, sample"),
         ({"prompt": None}, "prompt: missing"),
         ({"system": ""}, "system: missing"),
+        ({"system": "One"}, "system: expected a key of small letters, digits, - and _, at most 60"),
+        ({"system": "o" * 61}, "at most 60, got 'ooo"),
+        ({"system": "ev\x1b[2Jil"}, "got 'ev\\x1b[2Jil'"),
         ({"prompt": 3}, "prompt: expected text, got 3"),
         ({"prompt": "a\0cat"}, "prompt: expected text"),
         ({"sample": "first"}, "sample: expected a whole number from 0 to 32767, got 'first'"),
@@ -385,6 +388,11 @@ def test_one_file_changed_since_the_manifest_was_read_stops_the_whole_import(fol
 
 
 @pytest.mark.django_db
+def test_what_a_refused_import_says_moves_no_cursor():
+    said = ImportRefusedError(["\x1b[2J.png: the file was changed"])
+    assert (*said.problems, str(said)) == ("\\x1b[2J.png: the file was changed",) * 2
+
+
 def test_a_painted_recipe_takes_no_files(folder):
     read = read_manifest(write(folder, [row(0)]))
     with pytest.raises(ValueError, match="only an imported recipe"):

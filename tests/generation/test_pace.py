@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from generation import pace, services, tasks
 from generation.models import Image, Pace
@@ -98,6 +99,29 @@ def test_what_other_versions_of_the_libraries_took_is_no_news_of_these():
     assert painted("2.11", more(16)[8:]) == [4, 4]  # it is known still
     versions = Pace.objects.order_by("pk").values_list("versions", flat=True)
     assert list(versions) == [{"torch": one, "diffusers": "0.42"} for one in ("2.11", "2.13")]
+
+
+def test_what_is_known_is_found_in_whatever_order_libraries_are_named(monkeypatch):
+    facts = {"device": "paper", "torch": "2.11", "diffusers": "0.42"}
+    for libraries in (pace.LIBRARIES, pace.LIBRARIES[::-1]):
+        monkeypatch.setattr(pace, "LIBRARIES", libraries)
+        painter = Sketcher()
+        painter.facts = facts
+        work(queued(1), painter)
+    assert Pace.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_kept_without_versions_is_forgotten_by_the_migration():
+    versions = {"torch": "2.11", "diffusers": "0.42"}
+    Pace.objects.create(recipe_digest="a", device="paper", versions=versions, batch_size=8)
+    Pace.objects.create(recipe_digest="b", device="paper", batch_size=8)
+    try:
+        call_command("migrate", "generation", "0005", verbosity=0)
+    finally:
+        call_command("migrate", "generation", verbosity=0)
+    in_order = dict(sorted(versions.items()))
+    assert Pace.objects.get() == Pace.objects.get(recipe_digest="a", versions=in_order)
 
 
 def test_a_slow_recipe_is_timed_by_one_image(monkeypatch):

@@ -102,7 +102,7 @@ def test_a_header_that_is_none_is_named(checkpoint, header):
     ]
 
 
-@pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}'])
+@pytest.mark.parametrize("end", ['"x"', "null", "[4]", '{"a": 1}', "1e999", "Infinity", "NaN"])
 def test_a_header_that_means_nothing_is_named(checkpoint, end):
     file = checkpoint / "unet" / "model.safetensors"
     header = b'{"weight": {"data_offsets": [0, %s]}}' % end.encode()
@@ -168,6 +168,14 @@ def test_a_shard_that_is_cut_short_or_lacks_a_tensor_is_named(checkpoint):
     assert 'cannot be read; expected "weight_map"' in found(checkpoint)[0]
 
 
+@pytest.mark.parametrize("name", ["m\0.safetensors", "m\ud800.safetensors"])
+def test_a_shard_whose_name_is_none_is_named(checkpoint, name):
+    split(checkpoint / "unet", *NAMES["plain"][1:])
+    index = checkpoint / "unet" / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": name}}))
+    assert found(checkpoint) == [f"checkpoint: {index} names {name!r}, which is no file's name"]
+
+
 def test_another_kind_of_pipeline_is_refused(checkpoint):
     write_index(checkpoint, "FluxPipeline")
     (problem,) = found(checkpoint)
@@ -198,6 +206,17 @@ def test_code_in_a_checkpoint_is_named_since_it_is_not_run(checkpoint):
     assert found(checkpoint) == [
         f"checkpoint: {checkpoint}/unet/mine.py: code of a checkpoint's own is not run"
     ]
+
+
+@pytest.mark.parametrize(
+    ("part", "library"),
+    [("unet", "a" * 300), ("a" * 300, "diffusers"), ("scheduler" + "a" * 300, "diffusers")],
+)
+def test_a_name_too_long_for_any_file_is_told(checkpoint, part, library):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    (checkpoint / "model_index.json").write_text(json.dumps(index | {part: [library, "Net"]}))
+    (problem,) = found(checkpoint)
+    assert problem.startswith("checkpoint random-sdxl: cannot be looked into: [Errno 36] File name")
 
 
 def test_parts_without_weights_are_looked_for_as_well(checkpoint):

@@ -73,6 +73,13 @@ def test_what_was_found_is_said_in_words(tmp_path):
     ]
 
 
+def test_a_large_number_of_defects_is_told_as_every_other(tmp_path):
+    study = prepared(tmp_path, blank=1)
+    (defect,) = queries.preparation(study, at=NOON).defects
+    (obstacle,) = queries.obstacles(study, [defect] * 1200)
+    assert obstacle.startswith("1,200 blank images: look at them")
+
+
 def test_blank_images_are_not_told_as_duplicates_of_each_other(tmp_path):
     image_folder(tmp_path / "images")
     for number in (0, 1):

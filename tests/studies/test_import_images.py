@@ -203,6 +203,36 @@ def test_what_a_study_does_not_ask_is_refused_by_name_or_left_out(tmp_path):
     assert {image.prompt for image in read_manifest(folder).images} == set(PROMPTS[1:])
 
 
+def study_of_manifest(folder: Path, **changes: Any) -> str:
+    """A study of a manifest of ours, whose second row is changed so."""
+    image_folder(folder)
+    file = folder / "metadata.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[1] |= changes
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(study_file(folder.parent))
+
+
+def test_a_sample_may_be_written_with_more_digits_than_it_needs(tmp_path):
+    study = study_of_manifest(tmp_path / "images", sample="00")
+    assert "Checked" in run(tmp_path / "images", study=study)
+
+
+def test_a_sample_that_is_no_number_is_told_once(tmp_path):
+    study = study_of_manifest(tmp_path / "images", sample=0.0)
+    (found,) = refused(tmp_path / "images", study=study)
+    assert "sample: expected a whole number from 0 to 32767, got 0.0" in found
+
+
+def test_a_system_that_is_no_key_is_refused_and_moves_no_cursor(tmp_path):
+    study = study_of_manifest(tmp_path / "images", system="ev\x1b[2Jil")
+    assert refused(tmp_path / "images", study=study) == [
+        "alpha-1.png: system: expected a key of small letters, digits, - and _, at most 60, "
+        "got 'ev\\x1b[2Jil'",
+        f'alpha: no image (sample 0) for prompt "{PROMPTS[1]}"',
+    ]
+
+
 def test_images_too_small_or_of_a_wrong_size_are_named(tmp_path):
     folder = geneval(tmp_path / "theirs", n_samples=1)
     put(folder, "00001/samples/00000.png", side=32)

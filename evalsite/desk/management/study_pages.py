@@ -12,10 +12,10 @@ from rich.text import Text
 
 from evalsite.desk.wording import failure_words, notes_of
 from evalsite.results.terminal import plain_table, print_table
-from evalsite.results.wording import counted
 from evalsite.studies.models import Study
 from evalsite.studies.progress import SystemProgress
 from evalsite.studies.queries import Preparation
+from evalsite.studies.wording import counted
 from evalsite.voting.queries import StudyCounts
 
 N_DEFECTS = 20  # listed in a terminal

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from generation.tiny.evaluate import SHIPPED, Rate, draw_held_out, load, paint
-from generation.tiny.gate import MOST_BYTES, SYSTEMS, System, bounds, n_bytes, rates_of
+from generation.tiny.gate import MOST_BYTES, SYSTEMS, System, bounds, main, n_bytes, rates_of
 from generation.tiny.scenes import describe, is_held_out
 
 LEAST_GAIN = 0.30  # of twenty steps over one
@@ -67,6 +67,23 @@ def test_the_gate_notices_weights_that_are_too_large():
     found = bounds(all_rates(), MOST_BYTES + 1)
     told = [one.what for one in found if not one.is_met]
     assert told == ["all weights together: 16 MB at most"]
+
+
+def test_the_gate_compares_systems_of_which_all_are_alike():
+    every = {name: Rate(1, 0, 6) for name in ("colours", "relation", "all_right")}
+    found = bounds(dict.fromkeys(SYSTEMS, every), 1)
+    assert [one.found for one in found if "by 2 standard errors" in one.what] == [
+        "0.000, standard error 0.000"
+    ] * 5
+    assert not any(one.is_met for one in found if "by 2 standard errors" in one.what)
+
+
+@pytest.mark.parametrize("n", ["1", "0", "-3", "2.5"])
+def test_the_gate_asks_for_two_prompts_or_more(n, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([f"--prompts={n}"])
+    assert caught.value.code == 2
+    assert "expected a whole number of at least 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("measure", ["colours", "relation"])

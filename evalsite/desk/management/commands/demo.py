@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evalsite.desk.management import parts
-from evalsite.results.wording import counted
 from evalsite.studies.models import Study
 from evalsite.studies.spec_claims import claim_text
+from evalsite.studies.wording import counted
 
 RATERS = 30  # simulated raters of the finished study that a newcomer finds
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from evalsite.results.summary import Column
 from evalsite.results.terminal import plain_table, print_table
 from evalsite.results.votes_file import VotesFileError, VoteTable, read_votes
-from evalsite.results.wording import counted, interval_text, percent
+from evalsite.results.wording import interval_text, percent
 from evalsite.stats import (
     Correlations,
     Design,
@@ -30,6 +30,7 @@ from evalsite.stats import (
     smallest_difference,
 )
 from evalsite.stats.clusters import UNLABELLED, Codes
+from evalsite.studies.wording import counted
 
 RATES = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 ABOVE_FLOOR = (1.1, 1.3, 1.6, 2, 3, 5)
