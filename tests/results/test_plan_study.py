@@ -123,6 +123,7 @@ def test_a_pilot_gives_the_correlations(tmp_path):
         ("--against", 0.97),
         ("--against", 0.97, "--votes-per-prompt", 1),
         ("--half-width", 0.3, "--votes-per-prompt", 1),
+        ("--against", 0.55, "--rho-rater", 0.3, "--rho-prompt", 0),
     ],
 )
 def test_each_plan_offered_is_another_one_that_can_be_run(options):
