@@ -1,6 +1,6 @@
 """Whether planning keeps its promises: power and half-widths held against simulated studies.
 
-    ./dev bench planning [--studies 2000] [--quick] [--out FILE.md]
+    ./dev bench planning [--studies 2000] [--prompts N ...] [--quick] [--out FILE.md]
 
 Each cell of the grid is a design with votes alike in one of five ways, at one of three true win
 rates: those that are promised to be found with a power of .35, .65 and .9, but at most .96. Of
@@ -8,6 +8,8 @@ rates: those that are promised to be found with a power of .35, .65 and .9, but 
 is counted in which the 95% interval excludes one half, and the mean half-width taken. Each study
 is read alone: no other pair lends it a design effect. Only cells with a power of .3 to .95 count.
 Exit status 1 where a promised power misses by more than 3 points and two Monte-Carlo errors.
+`--prompts` asks for other numbers of them: with fewer than 30 promises are not kept, which is why
+`plan_study` offers no such study and warns of those that are asked for.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import os
 import platform
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import product
@@ -28,6 +30,7 @@ from rich.console import Console
 from rich.progress import track
 
 from evalsite.stats import (
+    PROVED_PROMPTS,
     Correlations,
     Design,
     OutOfReach,
@@ -38,7 +41,7 @@ from evalsite.stats import (
 from evalsite.stats.win_rate import Options, Samples, win_rates_of
 from tests.stats.simulated import draw_votes, tastes
 
-SIZES = tuple(product((3, 5, 10, 30), (30, 100, 300), (1, 3)))  # raters, prompts, votes on each
+RATERS, PROMPTS, VOTES_ON_EACH = (3, 5, 10, 30), (PROVED_PROMPTS, 100, 300), (1, 3)
 ALIKE = tuple(
     Correlations(rater, prompt)
     for rater, prompt in ((0, 0), (0.05, 0.2), (0.15, 0.05), (0.1, 0.1), (0, 0.25))
@@ -80,9 +83,9 @@ class Cell:
         return self.design.votes * (1 - self.rate)
 
 
-def kinds(*, quick: bool) -> list[tuple[Design, Correlations, float]]:
+def kinds(prompts: Iterable[int], *, quick: bool) -> list[tuple[Design, Correlations, float]]:
     """Designs, how alike their votes are, and the win rates to look for."""
-    sizes = SIZES[:1] if quick else SIZES
+    sizes = list(product(RATERS, prompts, VOTES_ON_EACH))[: 1 if quick else None]
     return [
         (Design(*size), alike, rate)
         for size, alike in product(sizes, ALIKE)
@@ -127,10 +130,11 @@ def read_studies(
             yield result.p_value < 0.05, (result.high - result.low) / 2
 
 
-def report(cells: list[Cell], studies: int) -> str:
+def report(cells: list[Cell], studies: int, prompts: Iterable[int]) -> str:
+    numbers = " ".join(map(str, prompts))
     head = (
-        f"`./dev bench planning --studies {studies}`, {date.today()}, {platform.machine()}, "
-        f"Python {platform.python_version()}, one thread. "
+        f"`./dev bench planning --studies {studies} --prompts {numbers}`, {date.today()}, "
+        f"{platform.machine()}, Python {platform.python_version()}, one thread. "
         f"Monte-Carlo error of a power of one half: {0.5 / studies**0.5:.3f}."
     )
     lines = [
@@ -163,13 +167,16 @@ def keeps(cell: Cell) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=2000, help="of each kind (2000)")
+    parser.add_argument(
+        "--prompts", type=int, nargs="+", default=PROMPTS, metavar="N", help="(%(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help="the smallest design alone")
     parser.add_argument("--out", type=Path, help="write the table to this file too")
     asked = parser.parse_args()
-    waiting = track(kinds(quick=asked.quick), "cells", console=Console(stderr=True))
+    waiting = track(kinds(asked.prompts, quick=asked.quick), "cells", console=Console(stderr=True))
     found = [simulate(*kind, asked.studies) for kind in waiting]
     cells = [cell for cell in found if COUNTED[0] <= cell.power <= COUNTED[1]]
-    text = report(cells, asked.studies)
+    text = report(cells, asked.studies, asked.prompts)
     print(text)
     if asked.out:
         asked.out.write_text(text)

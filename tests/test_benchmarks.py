@@ -120,7 +120,10 @@ def test_the_analysis_benchmark_prints_its_table(tmp_path):
 
 def test_the_planning_benchmark_prints_its_table(tmp_path):
     out = tmp_path / "table.md"
-    run = run_program("planning", "--quick", "--studies", "100", "--out", str(out))
+    run = run_program(
+        *("planning", "--quick", "--studies", "100", "--prompts", "20", "--out", str(out))
+    )
+    assert "--studies 100 --prompts 20`" in run.stdout
     assert run.returncode in (0, 1), run.stderr  # a hundred studies say little
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
     rows = [row for row in rows if row and row[0] == "3"]

@@ -15,7 +15,13 @@ from evalsite.stats.bradley_terry import (
 from evalsite.stats.claims import Claim, MarginClaim, equivalence, non_inferiority, superiority
 from evalsite.stats.davidson import Davidson, davidson
 from evalsite.stats.declared import ConfidenceTooSmall, Declared, Look, Verdict, judge
-from evalsite.stats.design import Correlations, Design, design_effect
+from evalsite.stats.design import (
+    PROVED_PROMPTS,
+    PROVED_RATERS,
+    Correlations,
+    Design,
+    design_effect,
+)
 from evalsite.stats.elo import AddElo, elo_as_in_add
 from evalsite.stats.fit import Fit, fit_bradley_terry
 from evalsite.stats.fragility import Fragility, fragility
@@ -71,6 +77,8 @@ from evalsite.stats.votes import Votes, check_votes
 from evalsite.stats.win_rate import Options, Ties, WinRate, clustered_interval
 
 __all__ = [
+    "PROVED_PROMPTS",
+    "PROVED_RATERS",
     "AddElo",
     "Agreement",
     "BradleyTerry",

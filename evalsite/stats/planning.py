@@ -6,8 +6,19 @@ import numpy as np
 from scipy.special import betainc, betaincinv, ndtri, stdtrit
 
 from evalsite.stats.clusters import Floats
-from evalsite.stats.design import DEFAULTS, NODES, WEIGHTS, Correlations, Design, Expected, expect
+from evalsite.stats.design import (
+    DEFAULTS,
+    NODES,
+    PROVED_PROMPTS,
+    WEIGHTS,
+    Correlations,
+    Design,
+    Expected,
+    expect,
+)
+from evalsite.stats.dimensions import FEW_RATERS
 from evalsite.stats.intervals import check_confidence, quantile_of
+from evalsite.stats.win_rate import FEW_VOTES
 
 _LEAST_WORTH = 1e-6
 """Of n_eff - 1: nothing less is a distribution of win rates."""
@@ -24,6 +35,7 @@ class Precision:
     low: float
     high: float
     half_width: float
+    warnings: tuple[str, ...]
 
 
 def precision(
@@ -57,6 +69,10 @@ def precision(
     Returns
     -------
     Precision; `half_width` is half of high - low, `df` that of variances as they are in the mean.
+    `warnings`, of the plan, are a report's words where it has them: `few raters` (under 5),
+    `few prompts` (under PROVED_PROMPTS, where promises are too high), `few losses` (under 10
+    expected), `one rater`, `one prompt`; and `never decides` where not even votes that are all
+    equal exclude one half, `idle raters` where there are more raters than votes.
 
     Raises
     ------
@@ -78,6 +94,7 @@ def precision(
         low,
         high,
         (high - low) / 2,
+        _warnings(design, expected, rate, confidence),
     )
 
 
@@ -136,13 +153,34 @@ def power_of(expected: Expected, rate: float, confidence: float) -> float:
     level, slope = observed.level, observed.slope
     far = np.sqrt(squares * (level + slope / 4) / (4 + squares * slope))
     outside = np.maximum(0.5 - far, 0.0)
-    alike_decide = quantile_of(confidence, expected.least_df) ** 2 < expected.votes
+    alike_decide = _alike_decide(expected, confidence)
     decided = np.zeros_like(far)
     for near, other in ((observed.losses, observed.wins), (observed.wins, observed.losses)):
         beyond = betainc(near, other, outside)
         alike = betainc(near, other, observed.edge)
         decided += np.maximum(beyond, alike) if alike_decide else np.maximum(beyond - alike, 0)
     return float(expected.weights @ decided)
+
+
+def _alike_decide(expected: Expected, confidence: float) -> bool:
+    """Whether a report of votes that are all equal excludes one half."""
+    return bool(quantile_of(confidence, expected.least_df) ** 2 < expected.votes)
+
+
+def _warnings(
+    design: Design, expected: Expected, rate: float, confidence: float
+) -> tuple[str, ...]:
+    """What makes a plan a rough one, as short fixed words."""
+    found = {
+        "one rater": design.raters == 1,
+        "few raters": design.raters < FEW_RATERS,
+        "one prompt": design.prompts == 1,
+        "few prompts": design.prompts < PROVED_PROMPTS,
+        "few losses": design.votes * min(rate, 1 - rate) < FEW_VOTES,
+        "never decides": design.raters > 1 and not _alike_decide(expected, confidence),
+        "idle raters": design.raters > design.votes,
+    }
+    return tuple(word for word, holds in found.items() if holds)
 
 
 def check_rate(rate: float) -> None:

@@ -1,12 +1,20 @@
 """What a goal needs: the least of raters, prompts or votes, and what no number of them gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
 
-from evalsite.stats.design import DEFAULTS, Correlations, Design, expect
+from evalsite.stats.design import (
+    DEFAULTS,
+    PROVED_PROMPTS,
+    PROVED_RATERS,
+    Correlations,
+    Design,
+    expect,
+)
 from evalsite.stats.intervals import check_confidence
 from evalsite.stats.planning import check_rate, power, power_of, precision
 
@@ -120,8 +128,9 @@ def fewest(
 
     Parameters
     ----------
-    quantity : `raters` (the votes stay, in more hands), `prompts` (the votes per prompt stay),
-        or `votes_per_prompt` (at most one of each rater).
+    quantity : `raters` (the votes stay, in more hands: from PROVED_RATERS to one for each vote),
+        `prompts` (the votes per prompt stay; from PROVED_PROMPTS on, since promises of fewer are
+        too high), or `votes_per_prompt` (at most one of each rater).
     design : its own number of that quantity is not used.
     goal : a HalfWidth or a Power.
     correlations : of votes.
@@ -133,7 +142,7 @@ def fewest(
 
     Raises
     ------
-    OutOfReach (a ValueError) : no number up to MOST does; its text says what is needed first.
+    OutOfReach (a ValueError) : no such number up to MOST does; its text says what is needed first.
 
     Source
     ------
@@ -168,7 +177,7 @@ def rater_floor(
 
     Returns
     -------
-    The number of raters, at least 1.
+    The number of raters, at least PROVED_RATERS.
 
     Raises
     ------
@@ -205,18 +214,27 @@ def _fewest(
     def enough(number: int) -> bool:
         return _reaches(_with(design, quantity, number), goal, correlations, confidence)
 
-    least = design.votes_per_prompt if quantity == "raters" else 1
-    most = design.raters if quantity == "votes_per_prompt" else MOST
-    if not enough(most):
+    few, many = {
+        "raters": (min(max(design.votes_per_prompt, PROVED_RATERS), design.votes), design.votes),
+        "prompts": (PROVED_PROMPTS, MOST),
+        "votes_per_prompt": (1, design.raters),
+    }[quantity]
+    found = _least(enough, few, many)
+    return None if found is None else _with(design, quantity, found)
+
+
+def _least(enough: Callable[[int], bool], few: int, many: int) -> int | None:
+    """The least number from few to many that is enough, or None; more is enough too."""
+    if not enough(many):
         return None
-    short = least - 1
-    while most - short > 1:
-        middle = (short + most) // 2
+    short = few - 1
+    while many - short > 1:
+        middle = (short + many) // 2
         if enough(middle):
-            most = middle
+            many = middle
         else:
             short = middle
-    return _with(design, quantity, most)
+    return many
 
 
 def _with(design: Design, quantity: Quantity, number: int) -> Design:
@@ -232,19 +250,27 @@ def _obstacle(
     confidence: float,
 ) -> str:
     """Why no number of a quantity reaches the goal, and what is needed first."""
-    most = design.raters if quantity == "votes_per_prompt" else MOST
-    extreme = _with(design, quantity, most)
-    first: Quantity = "raters" if quantity == "prompts" else "prompts"
-    needed = _fewest(first, extreme, goal, correlations, confidence)
+
+    def prompts_enough(number: int) -> bool:
+        """All that may be added to so many prompts is there: a rater for each vote, or all vote."""
+        raters = number * design.votes_per_prompt if quantity == "raters" else design.raters
+        each = design.raters if quantity == "votes_per_prompt" else design.votes_per_prompt
+        full = replace(design, raters=raters, prompts=number, votes_per_prompt=each)
+        return _reaches(full, goal, correlations, confidence)
+
+    def raters_enough(number: int) -> bool:
+        endless = replace(design, raters=number, prompts=MOST, votes_per_prompt=1)
+        return _reaches(endless, goal, correlations, confidence)
+
+    first, needed = "prompts", _least(prompts_enough, 1, MOST) if quantity != "prompts" else None
     if needed is None:  # all raters vote on endless prompts, and still are too few
-        first, endless = "raters", replace(design, prompts=MOST, votes_per_prompt=1)
-        needed = _fewest(first, endless, goal, correlations, confidence)
+        first, needed = "raters", _least(raters_enough, 1, MOST)
     what = quantity.replace("_", " ")
     if needed is None:
         return f"{_words(design, quantity)} cannot give {_goal_words(goal)} with any {what}"
     return (
         f"{_words(design, quantity)} cannot give {_goal_words(goal)} with any number of {what}: "
-        f"at least {getattr(needed, first):,} {first} are needed, since votes "
+        f"at least {needed:,} {first} are needed, since votes "
         f"{'of one rater' if first == 'raters' else 'on one prompt'} are alike (correlation "
         f"{correlations.rater if first == 'raters' else correlations.prompt:g})"
     )

@@ -116,6 +116,63 @@ def test_a_pilot_gives_the_correlations(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ("--against", 0.6, "--rho-rater", 0, "--rho-prompt", 0),
+        ("--against", 0.6, "--rho-rater", 0, "--rho-prompt", 0, "--votes-per-prompt", 8),
+        ("--against", 0.97),
+        ("--against", 0.97, "--votes-per-prompt", 1),
+        ("--half-width", 0.3, "--votes-per-prompt", 1),
+        ("--against", 0.55, "--rho-rater", 0.3, "--rho-prompt", 0),
+    ],
+)
+def test_each_plan_offered_is_another_one_that_can_be_run(options):
+    said = plan(*options)
+    choice = [Design(*map(int, row[:3])) for row in rows(said)]
+    assert choice
+    assert len(set(choice)) == len(choice)
+    least = int(re.search(r"At least (\d+) raters", said)[1])
+    for design in choice:
+        assert least <= design.raters <= design.votes
+        assert least >= design.votes_per_prompt
+        assert design.prompts >= 30
+
+
+def test_as_many_raters_as_votes_on_a_prompt_are_needed_anyway():
+    said = plan("--against", 0.6, "--rho-rater", 0, "--votes-per-prompt", 8)
+    assert "At least 8 raters, since nobody votes twice on a prompt." in said
+
+
+def cautions(said: str) -> list[str]:
+    return re.findall(r"Caution, ([a-z ]+):", said)
+
+
+def test_a_plan_says_where_its_promises_are_not_kept():
+    assert cautions(plan("--raters", 30, "--prompts", 100)) == []
+    assert cautions(plan("--half-width", 0.05)) == []
+    assert cautions(plan("--raters", 5, "--prompts", 29)) == ["few prompts"]
+    tiny = ["few raters", "few prompts", "few losses"]
+    assert cautions(plan("--raters", 4, "--prompts", 4)) == tiny
+    assert cautions(plan("--against", 0.97, "--raters", 4, "--prompts", 10)) == tiny
+    offered = plan("--against", 0.97)
+    assert cautions(offered) == ["few raters", "few losses"]  # each once, of several rows
+    assert "at a win rate of 97%" in offered
+    assert cautions(plan("--raters", 100, "--prompts", 30)) == ["idle raters"]
+
+
+def test_a_plan_that_never_decides_says_why():
+    two_prompts = " ".join(plan("--raters", 30, "--prompts", 2).split())
+    assert "all 6 votes were equal, the interval would hold one half: 2 prompts leave 1 degree" in (
+        two_prompts
+    )
+    two_raters = plan("--raters", 2, "--prompts", 30, "--votes-per-prompt", 2)
+    assert "2 raters leave 1 degree of freedom" in " ".join(two_raters.split())
+    one_prompt = plan("--raters", 3, "--prompts", 1)
+    assert cautions(one_prompt) == ["few raters", "one prompt", "few losses", "never decides"]
+    assert "they are too few" in one_prompt
+
+
+@pytest.mark.parametrize(
     ("options", "reason"),
     [
         ((), "Say what is wanted"),
@@ -124,6 +181,9 @@ def test_a_pilot_gives_the_correlations(tmp_path):
         (("--half-width", 5), "a half-width lies between 0 and 1/2"),
         (("--against", 0.5), "nothing to find"),
         (("--against", 0.6, "--power", 2), "a power lies between 0 and 1"),
+        (("--raters", 0, "--prompts", 10), "--raters: at least 1, not 0"),
+        (("--against", 0.6, "--prompts", 0), "--prompts: at least 1, not 0"),
+        (("--raters", -1, "--prompts", 0), "--raters: at least 1, not -1\n--prompts: at least 1"),
         (("--raters", 2, "--prompts", 10), "3 votes on a prompt need as many raters"),
         (("--raters", 30, "--prompts", 10, "--systems", 1), "two systems or more"),
         (("--raters", 30, "--prompts", 10, "--rho-rater", 2), "shares of one whole"),

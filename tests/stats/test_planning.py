@@ -11,6 +11,7 @@ from scipy.stats import binom, chi2, norm
 from scipy.stats import t as student
 
 from evalsite.stats import (
+    PROVED_PROMPTS,
     Correlations,
     Design,
     HalfWidth,
@@ -237,7 +238,7 @@ def test_uneven_loads_cost_power():
 
 
 @pytest.mark.parametrize("quantity", ["raters", "prompts", "votes_per_prompt"])
-@pytest.mark.parametrize("goal", [HalfWidth(0.08), Power(0.8, 0.65), Power(0.9, 0.36)])
+@pytest.mark.parametrize("goal", [HalfWidth(0.08), Power(0.8, 0.62), Power(0.9, 0.365)])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_one_less_than_the_fewest_is_not_enough(quantity, goal, fixed):
     found = fewest(quantity, Design(60, 60, 4, fixed_prompts=fixed), goal)
@@ -254,6 +255,47 @@ def test_one_less_than_the_fewest_is_not_enough(quantity, goal, fixed):
     others = {"raters", "prompts", "votes_per_prompt"} - {quantity}
     kept = Design(60, 60, 4)
     assert all(getattr(found, name) == getattr(kept, name) for name in others)
+
+
+@pytest.mark.parametrize("goal", [Power(0.8, 0.97), Power(0.8, 0.03), HalfWidth(0.3)])
+def test_no_plan_is_smaller_than_what_promises_are_proved_for(goal):
+    # 4 raters, 4 prompts, 3 votes on each were promised .87 at .97: 2,000 studies decided .75.
+    independent = Correlations(0, 0)
+    assert fewest("prompts", Design(10, 1, 3), goal).prompts == PROVED_PROMPTS
+    assert fewest("raters", Design(1, 100, 1), goal, correlations=independent).raters == 3
+    assert rater_floor(goal, correlations=independent) == 3
+
+
+def test_a_budget_below_that_is_answered_with_a_warning():
+    assert fewest("raters", Design(3, 4, 3), Power(0.3, 0.97)).prompts == 4
+    assert precision(Design(5, 30, 3)).warnings == ()
+    assert precision(Design(4, 29, 3), rate=0.1).warnings == (
+        "few raters",
+        "few prompts",
+        "few losses",
+    )
+    alone = precision(Design(1, 1, 1)).warnings
+    assert {"one rater", "one prompt"} <= set(alone)
+    assert "never decides" not in alone  # of one rater alone a report decides what a plan does not
+
+
+@pytest.mark.parametrize("design", [Design(30, 2, 3), Design(3, 1, 3), Design(2, 50, 2)])
+def test_a_plan_that_never_decides_says_so(design):
+    assert power(design, 0.999) < 0.02
+    assert "never decides" in precision(design).warnings
+
+
+def test_nobody_is_planned_who_gives_no_vote():
+    assert "idle raters" in precision(Design(91, 30, 3)).warnings
+    assert "idle raters" not in precision(Design(90, 30, 3)).warnings
+    # A crowd of ten million would do with 30 prompts, but 90 votes have 90 raters at most.
+    goal = HalfWidth(precision(Design(CROWD, 30, 3)).half_width + 1e-6)
+    with pytest.raises(OutOfReach, match=r"any number of raters: at least 3[1-9] prompts") as error:
+        fewest("raters", Design(3, 30, 3), goal)
+    needed = int(str(error.value).split("at least ")[1].split()[0])
+    assert fewest("raters", Design(3, needed, 3), goal).raters <= 3 * needed
+    with pytest.raises(OutOfReach):
+        fewest("raters", Design(3, needed - 1, 3), goal)
 
 
 @pytest.mark.parametrize("half_width", [0.02, 0.05, 0.1])
