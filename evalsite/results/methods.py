@@ -93,9 +93,21 @@ def _estimand(report: Json, options: Json) -> str:
     else:
         whom = (
             "for a random rater of the pool and a random prompt of the population that these "
-            "prompts were drawn from, each shown once, sides at random."
+            f"prompts were drawn from, each shown once{_sides(report)}."
         )
     return f"Each win rate is {share}, {whom}{_limits(report)} {turned}"
+
+
+def _sides(report: Json) -> str:
+    """As they were drawn for a study of our own; of other votes as far as they show it."""
+    effects = [criterion["side"] for criterion in report["criteria"].values()]
+    if report["study"] is not None:
+        return ", sides at random"
+    if None in effects:
+        return ", on whatever side it stood: the votes do not say"
+    if any("sides unbalanced" in side["warnings"] for side in effects):
+        return ", on the sides that these votes had, which are not balanced"
+    return ", sides as in these votes, where chance would allow them"
 
 
 def _tie_clause(report: Json) -> str:

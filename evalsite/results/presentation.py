@@ -16,6 +16,10 @@ from generation.spec import places_of
 
 Names = dict[str, str]  # key of a system -> what people read
 N_IMAGE_NOTES = 50
+BALANCED = (
+    " Each system stood on the left as often as chance or the design would put it there, so the "
+    "pull favours none."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,10 @@ def _part(
         ties_allowed=ties_allowed,
         counts=tuple(_counts(criterion, ties_allowed)),
         lines=tuple(map(pair_line, pairs)),
-        notes=tuple(notes_on(pairs)),
+        notes=(
+            *notes_on(pairs),
+            *(Note(text, (), is_general=True) for text in wording.on_criterion(criterion)),
+        ),
         ranks=tuple(_ranks(criterion, names)),
         claims=tuple(_firm_claims(criterion, names)),
         facts=(*_facts(criterion), *_slice_facts(criterion, names, 1 - confidence)),
@@ -269,8 +276,9 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
         yield (
             "Sides",
             f"The left image was chosen in {wording.percent(side.left_share)}% of votes; the pull "
-            f"of the left side is {side.logit:+.2f} logits ({span}). Sides are balanced, so it "
-            "favours no system.",
+            f"of the left side is {side.logit:+.2f} logits ({span})."
+            + BALANCED
+            * ("sides unbalanced" not in side.warnings),
         )
     if nu is not None and criterion.n_ties:
         yield (

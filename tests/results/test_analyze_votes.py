@@ -211,6 +211,31 @@ def test_without_sides_there_is_no_side_effect_and_the_terminal_says_so(tmp_path
     assert "Sides are not known" in said
 
 
+def test_sides_that_lean_to_a_system_are_warned_of(tmp_path):
+    by_chance = np.random.default_rng(2).choice(["a", "b"], size=240)
+    alphabetical = ["ab"[row[3] > row[4]] for row in rows()]
+    for name, sides, are_even in (("even", by_chance, True), ("first", alphabetical, False)):
+        made = [[*row, side] for row, side in zip(rows(), sides, strict=True)]
+        votes = write(tmp_path / f"{name}.csv", made, COLUMNS + ",left")
+        report, said = analyze(votes, tmp_path / name)
+        page = " ".join((tmp_path / name / "report.html").read_text().split())
+        warned = "sides unbalanced" in report["criteria"]["q"]["side"]["warnings"]
+        assert warned is not are_even
+        assert ("Sides are not balanced" in said) is not are_even
+        assert ("Sides are not balanced" in page) is not are_even
+        assert ("so the pull favours none" in page) is are_even
+        assert "sides at random" not in page
+
+
+def test_where_sides_cannot_be_told_from_systems_page_and_terminal_say_so(tmp_path):
+    made = [["q", f"r{i}", f"p{i}", "ant", "bee", "ab"[i % 2]] for i in range(6)]
+    report, said = analyze(write(tmp_path / "v.csv", made), tmp_path / "out", "--a-is-left")
+    assert "no estimate" in report["criteria"]["q"]["side"]["warnings"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in (" ".join(said.split()), page):
+        assert "cannot be told apart from the systems" in text
+
+
 def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     bare = [row[3:] for row in rows()]
     votes = write(tmp_path / "v.csv", bare, "model_a,model_b,winner")
