@@ -15,7 +15,7 @@ def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
     study, options = report["study"], report["settings"]["options"]
     arithmetic = (
         ("What is estimated", _estimand(report, options)),
-        ("The interval", _interval(options)),
+        ("The interval", _interval(report, options)),
         *_declared(report, options),
         ("The claims", _claims(report, options)),
         ("The ranking", RANKING),
@@ -52,8 +52,8 @@ def _declared(report: Json, options: Json) -> Iterator[tuple[str, str]]:
 RANKING = (
     "Over all others: the mean of a system's win rates over its opponents, each opponent weighing "
     "the same. Rating: Bradley-Terry, 1000 for the mean of the systems, 400 more for odds of ten "
-    "to one. Its errors are jackknifed over raters and prompts too; the ranges of ranks hold for "
-    "all systems together. A system without a chain of wins to and from the others has no rating."
+    "to one. Its errors are made as those of the intervals; the ranges of ranks hold for all "
+    "systems together. A system without a chain of wins to and from the others has no rating."
 )
 
 
@@ -134,16 +134,37 @@ def _limits(report: Json) -> str:
     return f" Where all votes share one {' or one '.join(only)}, they speak of no other."
 
 
-def _interval(options: Json) -> str:
-    over = "raters" if options["fixed_prompts"] else "raters and over prompts"
+def _interval(report: Json, options: Json) -> str:
+    asked = ("rater",) if options["fixed_prompts"] else ("rater", "prompt")
+    unnamed = [thing for thing in asked if _is_unnamed(report, thing)]
+    named = [thing for thing in asked if thing not in unnamed]
+    alike = {"rater": "votes of one rater", "prompt": "votes on one prompt"}
+    spread = (
+        f"{' and '.join(alike[thing] for thing in named).capitalize()} are alike; so the variance "
+        f"is a jackknife over {' and over '.join(f'{thing}s' for thing in named)}, not that of "
+        "independent votes. "
+    ) * bool(named)
+    independent = (
+        f"The votes do not name their {' or '.join(f'{thing}s' for thing in unnamed)}: in that "
+        "respect they are taken as independent. "
+    ) * bool(unnamed)
+    quantile = (
+        "the number of independent votes that the votes are worth and Student's t"
+        if named
+        else "the normal quantile"
+    )
     return (
-        f"Votes of one rater, and votes on one prompt, are alike; so the variance is a jackknife "
-        f"over {over}, not that of independent votes. Limits are Wilson's with the number of "
-        f"independent votes that the votes are worth and Student's t, two-sided, "
+        f"{spread}{independent}Limits are Wilson's with {quantile}, two-sided, "
         f"{wording.confidence_text(options['confidence'])}%. Each interval stands for itself: "
         "nothing is adjusted for the number of pairs. A pair is called decided where its interval "
         "excludes one half; p is two-sided, against one half."
     )
+
+
+def _is_unnamed(report: Json, thing: str) -> bool:
+    """Does no vote of the report say which rater, or prompt, it is of?"""
+    pairs = [pair for c in report["criteria"].values() for pair in c["pairs"] if pair["n"]]
+    return bool(pairs) and all(pair[f"n_{thing}s"] is None for pair in pairs)
 
 
 def _ties(criteria: list[Json], options: Json) -> str:

@@ -54,6 +54,7 @@ class Asked:
 
     question: str
     ties_allowed: bool
+    without_ties: str = "ties not allowed"  # how to say that there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _part(
         title=title_of(criterion.key),
         question=asked.question,
         ties_allowed=ties_allowed,
-        counts=tuple(_counts(criterion, ties_allowed)),
+        counts=tuple(_counts(criterion, asked)),
         lines=tuple(map(pair_line, pairs)),
         notes=(
             *notes_on(pairs),
@@ -152,11 +153,11 @@ def title_of(key: str) -> str:
     return key.replace("_", " ").replace("-", " ").capitalize()
 
 
-def _counts(criterion: CriterionSummary, ties_allowed: bool) -> Iterator[str]:
+def _counts(criterion: CriterionSummary, asked: Asked) -> Iterator[str]:
     yield counted(criterion.n_votes, "vote")
     yield counted(criterion.n_raters, "rater")
     yield counted(criterion.n_prompts, "prompt")
-    yield counted(criterion.n_ties, "tie") if ties_allowed else "ties not allowed"
+    yield counted(criterion.n_ties, "tie") if asked.ties_allowed else asked.without_ties
 
 
 def _share(rate: float | None) -> str:
@@ -340,6 +341,26 @@ def flagged_raters(report: Json) -> tuple[str, ...]:
         for rater in report["raters"]
         if rater["flags"]
     )
+
+
+SIGNS = {
+    "left_p": "sides",
+    "streak_p": "streaks",
+    "speed": "speed",
+    "agreement_p": "agreement with the others",
+    "checks_p": "checks",
+    "repeats_p": "repeats",
+}
+
+
+def honest_signs(report: Json) -> str:
+    """What was looked at of any rater, as `sides, streaks and speed`."""
+    known = [
+        word
+        for sign, word in SIGNS.items()
+        if any(rater[sign] is not None for rater in report["raters"])
+    ]
+    return " and ".join(part for part in (", ".join(known[:-1]), *known[-1:]) if part)
 
 
 def system_lines(report: Json, names: Names) -> tuple[SystemLine, ...]:

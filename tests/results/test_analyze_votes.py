@@ -198,7 +198,10 @@ def test_a_rater_who_always_takes_the_left_is_named_and_changes_no_number(tmp_pa
     flagged = {r["rater"]: r["flags"] for r in report["raters"] if r["flags"]}
     assert list(flagged) == ["r5"]
     assert "one-sided" in flagged["r5"]
-    assert "r5: one-sided" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "r5: one-sided" in page
+    assert "leave a rater&#x27;s votes out" in page or "leave a rater's votes out" in page
+    assert "in the admin" not in page
     unsided = [row[:6] for row in made]
     plain, _ = analyze(write(tmp_path / "w.csv", unsided), tmp_path / "plain")
     assert plain["raters"] == []
@@ -246,6 +249,24 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     assert report["criteria"]["overall"]["agreement"]["warnings"][0] == "no prompt labels"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "each pair is one comparison here" in page
+    assert "The votes do not name their raters or prompts: in that respect" in page
+    assert "jackknife" not in page
+
+
+def test_the_page_speaks_only_of_what_the_votes_have(tmp_path):
+    sides = np.random.default_rng(1).choice(["a", "b"], size=240)
+    made = [[*row, side] for row, side in zip(rows(), sides, strict=True) if row[5] != "tie"]
+    analyze(write(tmp_path / "v.csv", made, COLUMNS + ",left"), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no ties among the votes" in page
+    assert "ties not allowed" not in page
+    assert "sides, streaks and agreement with the others are as honest work" in page
+    unnamed = [row[:1] + row[2:] for row in made]
+    head = COLUMNS.replace("rater_id,", "") + ",left"
+    analyze(write(tmp_path / "w.csv", unnamed, head), tmp_path / "unnamed")
+    page = (tmp_path / "unnamed" / "report.html").read_text()
+    assert "jackknife over prompts, not" in page
+    assert "do not name their raters: in that respect" in page
 
 
 def test_votes_without_a_prompt_are_left_out_of_the_agreement_and_counted(tmp_path):
