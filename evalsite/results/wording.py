@@ -47,6 +47,11 @@ SIDES_UNTOLD = (
     "a pull of the left side."
 )
 
+FEW_UNITS = (
+    "Fewer than 30 comparisons have votes of several raters: the interval of their agreement is "
+    "too narrow."
+)
+
 
 # What need not be said where more is said.
 IMPLIED = {
@@ -75,6 +80,8 @@ def on_criterion(criterion: CriterionSummary) -> Iterator[str]:
         yield SIDES_UNBALANCED
     elif side is not None and side.n and side.logit is None:
         yield SIDES_UNTOLD
+    if criterion.agreement.alpha is not None and "few units" in criterion.agreement.warnings:
+        yield FEW_UNITS
 
 
 def counted(n: int, thing: str) -> str:

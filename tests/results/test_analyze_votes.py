@@ -253,6 +253,13 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     assert "jackknife" not in page
 
 
+def test_agreement_on_few_comparisons_is_said_in_words(tmp_path):
+    _, said = analyze(write(tmp_path / "v.csv", rows(40)), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Fewer than 30 comparisons have votes of several raters" in " ".join(said.split())
+    assert "Fewer than 30 comparisons have votes of several raters" in page
+
+
 def test_the_page_speaks_only_of_what_the_votes_have(tmp_path):
     sides = np.random.default_rng(1).choice(["a", "b"], size=240)
     made = [[*row, side] for row, side in zip(rows(), sides, strict=True) if row[5] != "tie"]
