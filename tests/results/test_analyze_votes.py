@@ -2,15 +2,17 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from evalsite.stats import pair_win_rates
-from tests.results.contract import check
+from tests.results.contract import SCHEMA, check
 
 COLUMNS = "criterion,rater_id,prompt_id,system_a,system_b,winner"
 STRENGTH = {"ant": 0.0, "bee": 0.8, "cat": 1.6}
@@ -323,6 +325,15 @@ def test_some_votes_of_programs_are_counted(tmp_path):
     assert (
         "imulated" not in (tmp_path / "unmarked" / "report.html").read_text().split("</style>")[1]
     )
+
+
+def test_every_warning_of_a_report_is_explained_in_the_docs():
+    text = (settings.BASE_DIR / "docs" / "report.md").read_text()
+    explained = text.partition("### warnings")[2].partition("\n### ")[0]
+    lists = re.findall(r'"warnings": \{"type": "array", "items": (\{.*?\})', json.dumps(SCHEMA))
+    codes = {code for found in lists for code in json.loads(found).get("enum", [])}
+    assert len(codes) > 25
+    assert [code for code in sorted(codes) if f"`{code}`" not in explained] == []
 
 
 def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):
