@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.analysis import over_ours
 from benchmarks.coverage import (
     METHODS,
     Cell,
@@ -140,6 +141,12 @@ def test_the_analysis_benchmark_prints_its_table(tmp_path):
     ]
     assert all(row[:2] == ["20,000", "5"] for row in rows[2:])
     assert float(rows[2][4]) > 0
+
+
+def test_rounds_are_compared_without_the_fit_before_them():
+    cpu = {"fit": 1.0, "bootstrap": 3.0, "evalica fit": 2.0, "evalica rounds": 6.0}
+    assert over_ours("evalica rounds", cpu) == "200"  # 4 for ten of theirs, 2 for our thousand
+    assert over_ours("evalica fit", cpu) == "2.0"
 
 
 def test_the_planning_benchmark_prints_its_table(tmp_path):

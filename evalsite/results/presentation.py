@@ -269,8 +269,8 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
             "Agreement",
             f"Krippendorff's alpha {agreement.alpha:.2f} ({span}) over "
             f"{counted(agreement.n_units, 'comparison')} with votes of several raters: "
-            "1 where all agree, 0 where votes agree no more than by chance. Pairs that are nearly even "
-            "make it low." + _on_unknown_prompts(agreement),
+            "1 where all agree, 0 where votes agree no more than by chance. Pairs that are nearly "
+            "even make it low." + _on_unknown_prompts(agreement),
         )
     if side is not None and side.logit is not None and side.left_share is not None:
         span = _span(side.low, side.high, "{:+.2f}")
