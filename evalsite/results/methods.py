@@ -75,9 +75,9 @@ def _claims(report: Json, options: Json) -> str:
     return (
         "What holds after adjusting: differences whose p, adjusted by Holm's method over every "
         f"pair and criterion of this report ({counted(n, 'test')}){others}, is below {level}%. "
-        f"The chance that any of them is false stays below {level}%. How firm each is (where there "
-        f"are more than {UNDONE}, those with the largest p): the votes, or the raters, that undo "
-        "it when they are taken out in the order that hurts it most."
+        f"The chance that any false one is called so stays below {level}%. How firm each is (where "
+        f"there are more than {UNDONE}, those with the largest p): the votes, or the raters, that "
+        "undo it when they are taken out in the order that hurts it most."
     )
 
 

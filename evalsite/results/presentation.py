@@ -265,10 +265,11 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
     agreement, side, nu = criterion.agreement, criterion.side, criterion.davidson.tie_parameter
     if agreement.alpha is not None:
         span = _span(agreement.low, agreement.high, "{:.2f}")
+        shared = "with votes of several raters" if criterion.n_raters else "with two votes or more"
         yield (
             "Agreement",
             f"Krippendorff's alpha {agreement.alpha:.2f} ({span}) over "
-            f"{counted(agreement.n_units, 'comparison')} with votes of several raters: "
+            f"{counted(agreement.n_units, 'comparison')} {shared}: "
             "1 where all agree, 0 where votes agree no more than by chance. Pairs that are nearly "
             "even make it low." + _on_unknown_prompts(agreement),
         )

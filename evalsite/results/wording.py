@@ -48,8 +48,8 @@ SIDES_UNTOLD = (
 )
 
 FEW_UNITS = (
-    "Fewer than 30 comparisons have votes of several raters: the interval of their agreement is "
-    "too narrow."
+    "Agreement is computed from fewer than 30 comparisons: its interval is too narrow, and it may "
+    "be far from what more of them would give."
 )
 
 

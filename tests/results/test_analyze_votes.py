@@ -251,6 +251,8 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     assert report["criteria"]["overall"]["agreement"]["warnings"][0] == "no prompt labels"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "each pair is one comparison here" in page
+    assert "3 comparisons with two votes or more" in page
+    assert "several raters" not in page
     assert "The votes do not name their raters or prompts: in that respect" in page
     assert "jackknife" not in page
 
@@ -258,8 +260,8 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
 def test_agreement_on_few_comparisons_is_said_in_words(tmp_path):
     _, said = analyze(write(tmp_path / "v.csv", rows(40)), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Fewer than 30 comparisons have votes of several raters" in " ".join(said.split())
-    assert "Fewer than 30 comparisons have votes of several raters" in page
+    assert "Agreement is computed from fewer than 30 comparisons" in " ".join(said.split())
+    assert "Agreement is computed from fewer than 30 comparisons" in page
 
 
 def test_the_page_speaks_only_of_what_the_votes_have(tmp_path):
