@@ -196,11 +196,21 @@ def _between_raters(votes: Votes, units: Groups, won: Floats) -> slice | Codes:
         _, rows = np.unique(cells, return_index=True)
         n_raters = np.bincount(units.codes[rows], minlength=units.count)
         return np.flatnonzero(n_raters[units.codes] > 1)
-    again = np.flatnonzero(np.isin(cells, twice))
+    again = _rows_with(cells, twice)
     _, first, cell = np.unique(cells[again], return_index=True, return_inverse=True)
     more = np.bincount(cell, weights=2 * won[again] - 1)  # wins less losses
     won[again[first]] = (np.sign(more) + 1) / 2
     return np.delete(np.arange(votes.n), np.delete(again, first))
+
+
+def _rows_with(keys: Codes, some: Codes) -> Codes:
+    """The rows whose key is one of some. Looked up are only those that share the last 20 bits with
+    one of them: of ten million rows that is a tenth of the time."""
+    bits = (1 << 20) - 1
+    likely = np.zeros(bits + 1, dtype=bool)
+    likely[some & bits] = True
+    rows = np.flatnonzero(likely[keys & bits])
+    return rows[np.isin(keys[rows], some)]
 
 
 def _count(keys: np.ndarray, n_units: int, n_values: int) -> Floats:
