@@ -270,7 +270,8 @@ def summary_table(found: dict[Cell, dict[str, float]]) -> list[str]:
     ]
     groups: dict[tuple[int, str], list[dict[str, float]]] = {}
     for cell, row in sorted(found.items(), key=lambda pair: (pair[0].raters, pair[0].losses)):
-        few = "under 10" if cell.losses < 10 else "10 to 20" if cell.losses < 20 else "20 or more"
+        losses = round(cell.losses, 6)  # 100 * (1 - 0.8) is a little below 20
+        few = "under 10" if losses < 10 else "10 to 20" if losses < 20 else "20 or more"
         groups.setdefault((cell.raters, few), []).append(row)
     for (raters, few), rows in groups.items():
         columns = {method: np.array([row[method] for row in rows]) for method in METHODS}

@@ -79,6 +79,7 @@ def test_the_whole_job_recovers_the_truth_and_mistaken_sides_do_not(said, var, e
         assert report["criteria"][key]["n_votes"] == N_VOTES
         assert len(report["criteria"][key]["pairs"]) == 10
         assert f"{key}: {N_VOTES} votes of {N_RATERS} raters" in said
+    assert "95% interval" in said
     assert len(report["declared_claims"]) == 3
     n_shown = sum(claim["shown"] for claim in report["declared_claims"])
     assert (said.count(" Shown.\n"), said.count(" Not shown.\n")) == (n_shown, 3 - n_shown)

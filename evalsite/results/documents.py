@@ -209,6 +209,7 @@ def page_context(report: Report) -> Json:
         "ticks": charts.TICKS,
         "methods": (*methods(report.data, names), *declared.looks_facts(report.summary)),
         "raters": presentation.flagged_raters(report.data),
+        "honest_signs": presentation.honest_signs(report.data),
         "left_out": presentation.left_out(report.data, names) if in_study else (),
         "image_notes": presentation.image_notes(report.data, names) if in_study else (),
         "systems": presentation.system_lines(report.data, names) if in_study else (),

@@ -80,7 +80,10 @@ def analyze(
         title=path.name,
         summary=summary,
         data=report_of(summary, study=None, provenance=provenance),
-        asked={part.key: Asked("", part.n_ties > 0) for part in summary.criteria},
+        asked={
+            part.key: Asked("", part.n_ties > 0, "no ties among the votes")
+            for part in summary.criteria
+        },
         names={system: system for system in table.systems},
         study=None,
         n_simulated=n_simulated,

@@ -15,7 +15,7 @@ def methods(report: Json, names: Names) -> tuple[tuple[str, str], ...]:
     study, options = report["study"], report["settings"]["options"]
     arithmetic = (
         ("What is estimated", _estimand(report, options)),
-        ("The interval", _interval(options)),
+        ("The interval", _interval(report, options)),
         *_declared(report, options),
         ("The claims", _claims(report, options)),
         ("The ranking", RANKING),
@@ -52,8 +52,8 @@ def _declared(report: Json, options: Json) -> Iterator[tuple[str, str]]:
 RANKING = (
     "Over all others: the mean of a system's win rates over its opponents, each opponent weighing "
     "the same. Rating: Bradley-Terry, 1000 for the mean of the systems, 400 more for odds of ten "
-    "to one. Its errors are jackknifed over raters and prompts too; the ranges of ranks hold for "
-    "all systems together. A system without a chain of wins to and from the others has no rating."
+    "to one. Its errors are made as those of the intervals; the ranges of ranks hold for all "
+    "systems together. A system without a chain of wins to and from the others has no rating."
 )
 
 
@@ -75,9 +75,9 @@ def _claims(report: Json, options: Json) -> str:
     return (
         "What holds after adjusting: differences whose p, adjusted by Holm's method over every "
         f"pair and criterion of this report ({counted(n, 'test')}){others}, is below {level}%. "
-        f"The chance that any of them is false stays below {level}%. How firm each is (where there "
-        f"are more than {UNDONE}, those with the largest p): the votes, or the raters, that undo "
-        "it when they are taken out in the order that hurts it most."
+        f"The chance that any false one is called so stays below {level}%. How firm each is (where "
+        f"there are more than {UNDONE}, those with the largest p): the votes, or the raters, that "
+        "undo it when they are taken out in the order that hurts it most."
     )
 
 
@@ -93,9 +93,21 @@ def _estimand(report: Json, options: Json) -> str:
     else:
         whom = (
             "for a random rater of the pool and a random prompt of the population that these "
-            "prompts were drawn from, each shown once, sides at random."
+            f"prompts were drawn from, each shown once{_sides(report)}."
         )
     return f"Each win rate is {share}, {whom}{_limits(report)} {turned}"
+
+
+def _sides(report: Json) -> str:
+    """As they were drawn for a study of our own; of other votes as far as they show it."""
+    effects = [criterion["side"] for criterion in report["criteria"].values()]
+    if report["study"] is not None:
+        return ", sides at random"
+    if None in effects:
+        return ", on whatever side it stood: the votes do not say"
+    if any("sides unbalanced" in side["warnings"] for side in effects):
+        return ", on the sides that these votes had, which are not balanced"
+    return ", sides as in these votes, where chance would allow them"
 
 
 def _tie_clause(report: Json) -> str:
@@ -122,16 +134,37 @@ def _limits(report: Json) -> str:
     return f" Where all votes share one {' or one '.join(only)}, they speak of no other."
 
 
-def _interval(options: Json) -> str:
-    over = "raters" if options["fixed_prompts"] else "raters and over prompts"
+def _interval(report: Json, options: Json) -> str:
+    asked = ("rater",) if options["fixed_prompts"] else ("rater", "prompt")
+    unnamed = [thing for thing in asked if _is_unnamed(report, thing)]
+    named = [thing for thing in asked if thing not in unnamed]
+    alike = {"rater": "votes of one rater", "prompt": "votes on one prompt"}
+    spread = (
+        f"{' and '.join(alike[thing] for thing in named).capitalize()} are alike; so the variance "
+        f"is a jackknife over {' and over '.join(f'{thing}s' for thing in named)}, not that of "
+        "independent votes. "
+    ) * bool(named)
+    independent = (
+        f"The votes do not name their {' or '.join(f'{thing}s' for thing in unnamed)}: in that "
+        "respect they are taken as independent. "
+    ) * bool(unnamed)
+    quantile = (
+        "the number of independent votes that the votes are worth and Student's t"
+        if named
+        else "the normal quantile"
+    )
     return (
-        f"Votes of one rater, and votes on one prompt, are alike; so the variance is a jackknife "
-        f"over {over}, not that of independent votes. Limits are Wilson's with the number of "
-        f"independent votes that the votes are worth and Student's t, two-sided, "
+        f"{spread}{independent}Limits are Wilson's with {quantile}, two-sided, "
         f"{wording.confidence_text(options['confidence'])}%. Each interval stands for itself: "
         "nothing is adjusted for the number of pairs. A pair is called decided where its interval "
         "excludes one half; p is two-sided, against one half."
     )
+
+
+def _is_unnamed(report: Json, thing: str) -> bool:
+    """Does no vote of the report say which rater, or prompt, it is of?"""
+    pairs = [pair for c in report["criteria"].values() for pair in c["pairs"] if pair["n"]]
+    return bool(pairs) and all(pair[f"n_{thing}s"] is None for pair in pairs)
 
 
 def _ties(criteria: list[Json], options: Json) -> str:

@@ -16,6 +16,10 @@ from generation.spec import places_of
 
 Names = dict[str, str]  # key of a system -> what people read
 N_IMAGE_NOTES = 50
+BALANCED = (
+    " Each system stood on the left as often as chance or the design would put it there, so the "
+    "pull favours none."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Asked:
 
     question: str
     ties_allowed: bool
+    without_ties: str = "ties not allowed"  # how to say that there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +136,12 @@ def _part(
         title=title_of(criterion.key),
         question=asked.question,
         ties_allowed=ties_allowed,
-        counts=tuple(_counts(criterion, ties_allowed)),
+        counts=tuple(_counts(criterion, asked)),
         lines=tuple(map(pair_line, pairs)),
-        notes=tuple(notes_on(pairs)),
+        notes=(
+            *notes_on(pairs),
+            *(Note(text, (), is_general=True) for text in wording.on_criterion(criterion)),
+        ),
         ranks=tuple(_ranks(criterion, names)),
         claims=tuple(_firm_claims(criterion, names)),
         facts=(*_facts(criterion), *_slice_facts(criterion, names, 1 - confidence)),
@@ -145,11 +153,11 @@ def title_of(key: str) -> str:
     return key.replace("_", " ").replace("-", " ").capitalize()
 
 
-def _counts(criterion: CriterionSummary, ties_allowed: bool) -> Iterator[str]:
+def _counts(criterion: CriterionSummary, asked: Asked) -> Iterator[str]:
     yield counted(criterion.n_votes, "vote")
     yield counted(criterion.n_raters, "rater")
     yield counted(criterion.n_prompts, "prompt")
-    yield counted(criterion.n_ties, "tie") if ties_allowed else "ties not allowed"
+    yield counted(criterion.n_ties, "tie") if asked.ties_allowed else asked.without_ties
 
 
 def _share(rate: float | None) -> str:
@@ -257,20 +265,22 @@ def _facts(criterion: CriterionSummary) -> Iterator[tuple[str, str]]:
     agreement, side, nu = criterion.agreement, criterion.side, criterion.davidson.tie_parameter
     if agreement.alpha is not None:
         span = _span(agreement.low, agreement.high, "{:.2f}")
+        shared = "with votes of several raters" if criterion.n_raters else "with two votes or more"
         yield (
             "Agreement",
             f"Krippendorff's alpha {agreement.alpha:.2f} ({span}) over "
-            f"{counted(agreement.n_units, 'comparison')} seen twice or more: 1 where all agree, 0 "
-            "where votes agree no more than by chance. Pairs that are nearly even make it low."
-            + _on_unknown_prompts(agreement),
+            f"{counted(agreement.n_units, 'comparison')} {shared}: "
+            "1 where all agree, 0 where votes agree no more than by chance. Pairs that are nearly "
+            "even make it low." + _on_unknown_prompts(agreement),
         )
     if side is not None and side.logit is not None and side.left_share is not None:
         span = _span(side.low, side.high, "{:+.2f}")
         yield (
             "Sides",
             f"The left image was chosen in {wording.percent(side.left_share)}% of votes; the pull "
-            f"of the left side is {side.logit:+.2f} logits ({span}). Sides are balanced, so it "
-            "favours no system.",
+            f"of the left side is {side.logit:+.2f} logits ({span})."
+            + BALANCED
+            * ("sides unbalanced" not in side.warnings),
         )
     if nu is not None and criterion.n_ties:
         yield (
@@ -332,6 +342,26 @@ def flagged_raters(report: Json) -> tuple[str, ...]:
         for rater in report["raters"]
         if rater["flags"]
     )
+
+
+SIGNS = {
+    "left_p": "sides",
+    "streak_p": "streaks",
+    "speed": "speed",
+    "agreement_p": "agreement with the others",
+    "checks_p": "checks",
+    "repeats_p": "repeats",
+}
+
+
+def honest_signs(report: Json) -> str:
+    """What was looked at of any rater, as `sides, streaks and speed`."""
+    known = [
+        word
+        for sign, word in SIGNS.items()
+        if any(rater[sign] is not None for rater in report["raters"])
+    ]
+    return " and ".join(part for part in (", ".join(known[:-1]), *known[-1:]) if part)
 
 
 def system_lines(report: Json, names: Names) -> tuple[SystemLine, ...]:

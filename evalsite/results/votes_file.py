@@ -167,11 +167,17 @@ def _find_columns(names: Sequence[str], file: str, are_own: bool) -> dict[str, s
     """Our name -> the file's own, for every column that is there."""
     by_lower = {name.strip().lower(): name for name in reversed(names)}
     own = {name: (name,) for name in OWN_COLUMNS if are_own}
-    found = {}
+    found, twice = {}, []
     for ours, spellings in (COLUMNS | own).items():
         known = [by_lower[spelling] for spelling in spellings if spelling in by_lower]
         if known:
             found[ours] = known[0]
+        # `prompt` beside `prompt_id` is its text, and not another name of it.
+        known = [name for name in known if f"{name.strip().lower()}_id" not in by_lower]
+        if len(known) > 1:
+            twice.append(f"{' and '.join(known)} are both read as {ours}: leave one out")
+    if twice:
+        raise VotesFileError([f"{file}: columns {problem}" for problem in twice])
     required = [(name, COLUMNS[name]) for name in REQUIRED]
     missing = [" or ".join(words) for name, words in (*required, *own.items()) if name not in found]
     if missing:
@@ -289,7 +295,7 @@ def _refuse_bad_rows(
     bad.look(np.isnan(outcomes), "winner", "a, b or tie")
     bad.look(outcomes == AMBIGUOUS, "winner", "a word that cannot also mean another system")
     if sides is not None:
-        bad.look(np.isnan(sides), "left", "a or b")
+        bad.look(np.isnan(sides), "left", "a, b or the name of one of the two systems")
         bad.look(sides == AMBIGUOUS, "left", "a word that cannot also mean another system")
     if simulated is not None:
         bad.look(np.isnan(simulated), "simulated", "true or false")

@@ -34,7 +34,9 @@ def read_columns(path: Path) -> pl.DataFrame:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         endings = ", ".join(readers)
-        raise VotesFileError([f"{path.name}: expected a file that ends in one of {endings}"])
+        raise VotesFileError(
+            [f"{path.name or path}: expected a file that ends in one of {endings}"]
+        )
     try:
         frame = reader(path)
     except OSError as error:
@@ -126,9 +128,13 @@ def _unreadable(path: Path, error: Exception) -> Iterator[str]:
 def _broken_rows(text: str, separator: str) -> Iterator[tuple[int, str]]:
     rows = csv.reader(text.splitlines(keepends=True), delimiter=separator)
     width = len(next(rows, []))
+    last = rows.line_num
     for row in rows:
         if row and len(row) != width:
-            yield rows.line_num, f"expected {width} cells, found {len(row)}"
+            goes_on = f" up to line {rows.line_num}: is a quote left open?"
+            several = goes_on * (rows.line_num > last + 1)
+            yield last + 1, f"expected {width} cells, found {len(row)}{several}"
+        last = rows.line_num
 
 
 def _lone_quotes(text: str) -> Iterator[tuple[int, str]]:

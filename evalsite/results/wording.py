@@ -1,11 +1,13 @@
 """Numbers and warnings in words: rounding and labels, for people to read."""
 
+from collections.abc import Iterator
 from math import copysign
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from evalsite.results.standings import Standing
+from evalsite.results.summary import CriterionSummary
 from evalsite.studies.wording import counted
 
 LANDMARKS = (0.0, 0.5, 1.0)
@@ -37,6 +39,20 @@ WARNINGS = {
     "they are taken as independent, and the interval may be too narrow.",
 }
 
+SIDES_UNBALANCED = (
+    "Sides are not balanced: some system stood on one side more often than chance would put it "
+    "there, so that its win rates hold the pull of that side as well."
+)
+SIDES_UNTOLD = (
+    "How much the left side draws votes cannot be told apart from the systems: win rates may hold "
+    "a pull of the left side."
+)
+
+FEW_UNITS = (
+    "Agreement is computed from fewer than 30 comparisons: its interval is too narrow, and it may "
+    "be far from what more of them would give."
+)
+
 
 # What need not be said where more is said.
 IMPLIED = {
@@ -56,6 +72,17 @@ def worth_saying(codes: tuple[str, ...]) -> tuple[str, ...]:
     """A pair's warnings without those that another of them implies."""
     implied = {IMPLIED.get(code) for code in codes}
     return tuple(code for code in codes if code not in implied)
+
+
+def on_criterion(criterion: CriterionSummary) -> Iterator[str]:
+    """What to keep in mind of all pairs of a criterion together."""
+    side = criterion.side
+    if side is not None and "sides unbalanced" in side.warnings:
+        yield SIDES_UNBALANCED
+    elif side is not None and side.n and side.logit is None:
+        yield SIDES_UNTOLD
+    if criterion.agreement.alpha is not None and "few units" in criterion.agreement.warnings:
+        yield FEW_UNITS
 
 
 def percent(probability: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, ndtr, stdtr
+from scipy.special import bdtr, expit, ndtr, stdtr
 
 from evalsite.stats.clusters import UNLABELLED, Codes, Floats, group
 from evalsite.stats.connectivity import main_component
@@ -15,6 +15,9 @@ from evalsite.stats.intervals import check_confidence, quantile_of
 from evalsite.stats.tallies import count_table, kinds_of
 from evalsite.stats.variance import clustered_variance
 from evalsite.stats.votes import Votes
+
+UNBALANCED = 0.01
+"""Sides drawn by chance are called unbalanced in at most one file of votes in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ def position_effect(
     PositionEffect. Without rater labels, or with one rater, V is that of independent votes and
     the normal quantile is used. Warnings are fixed words: `no rater labels`, `one rater`, `few
     raters` (below 5), `systems left out` (some never win, or never lose, against the rest: votes
-    with them say nothing about sides), `no estimate` (no votes, or sides cannot be told from
+    with them say nothing about sides), `sides unbalanced` (some system stood on one side more
+    often than chance would put it there, over all its votes or within a pair: sides and systems
+    are mixed in every win rate), `no estimate` (no votes, or sides cannot be told from
     systems), `no spread` (no vote differs from the fit, as when all are ties: no interval).
 
     Raises
@@ -96,6 +101,8 @@ def position_effect(
     members = main_component(won + (played - won).T)
     inside = np.ix_(members, members)
     raters, words = _raters(votes)
+    if not _are_balanced(played):
+        words = (*words, "sides unbalanced")
     if members.size < 2 or not side_is_estimable(won[inside], played[inside]):
         return _effect(table, None, None, raters, confidence, (*words, "no estimate"))
     if played[inside].sum() < played.sum():
@@ -105,6 +112,23 @@ def position_effect(
     if spread is None:
         words = (*words, "no spread")
     return _effect(table, fit.side, spread, raters, confidence, words)
+
+
+def _are_balanced(played: Floats) -> bool:
+    """Did each system stand on the left as often as chance allows, in all and in each pair?
+
+    Two-sided binomial tests against one half, Bonferroni's factor over all of them. `played` has
+    the votes with the row's system on the left and the column's on the right.
+    """
+    upper = np.triu_indices(len(played), 1)
+    left = np.concatenate([played.sum(axis=1), played[upper]])
+    asked = np.concatenate([played.sum(axis=0), played.T[upper]]) + left
+    tried = asked > 0
+    if not tried.any():
+        return True
+    fewer = np.minimum(left, asked - left)[tried]
+    smallest = 2 * bdtr(fewer, asked[tried].astype(np.intp), 0.5).min()
+    return bool(smallest * np.count_nonzero(tried) >= UNBALANCED)
 
 
 def _raters(votes: Votes) -> tuple[int | None, tuple[str, ...]]:

@@ -2,15 +2,17 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from evalsite.stats import pair_win_rates
-from tests.results.contract import check
+from tests.results.contract import SCHEMA, check
 
 COLUMNS = "criterion,rater_id,prompt_id,system_a,system_b,winner"
 STRENGTH = {"ant": 0.0, "bee": 0.8, "cat": 1.6}
@@ -198,7 +200,10 @@ def test_a_rater_who_always_takes_the_left_is_named_and_changes_no_number(tmp_pa
     flagged = {r["rater"]: r["flags"] for r in report["raters"] if r["flags"]}
     assert list(flagged) == ["r5"]
     assert "one-sided" in flagged["r5"]
-    assert "r5: one-sided" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "r5: one-sided" in page
+    assert "leave a rater&#x27;s votes out" in page or "leave a rater's votes out" in page
+    assert "in the admin" not in page
     unsided = [row[:6] for row in made]
     plain, _ = analyze(write(tmp_path / "w.csv", unsided), tmp_path / "plain")
     assert plain["raters"] == []
@@ -211,6 +216,31 @@ def test_without_sides_there_is_no_side_effect_and_the_terminal_says_so(tmp_path
     assert "Sides are not known" in said
 
 
+def test_sides_that_lean_to_a_system_are_warned_of(tmp_path):
+    by_chance = np.random.default_rng(2).choice(["a", "b"], size=240)
+    alphabetical = ["ab"[row[3] > row[4]] for row in rows()]
+    for name, sides, are_even in (("even", by_chance, True), ("first", alphabetical, False)):
+        made = [[*row, side] for row, side in zip(rows(), sides, strict=True)]
+        votes = write(tmp_path / f"{name}.csv", made, COLUMNS + ",left")
+        report, said = analyze(votes, tmp_path / name)
+        page = " ".join((tmp_path / name / "report.html").read_text().split())
+        warned = "sides unbalanced" in report["criteria"]["q"]["side"]["warnings"]
+        assert warned is not are_even
+        assert ("Sides are not balanced" in said) is not are_even
+        assert ("Sides are not balanced" in page) is not are_even
+        assert ("so the pull favours none" in page) is are_even
+        assert "sides at random" not in page
+
+
+def test_where_sides_cannot_be_told_from_systems_page_and_terminal_say_so(tmp_path):
+    made = [["q", f"r{i}", f"p{i}", "ant", "bee", "ab"[i % 2]] for i in range(6)]
+    report, said = analyze(write(tmp_path / "v.csv", made), tmp_path / "out", "--a-is-left")
+    assert "no estimate" in report["criteria"]["q"]["side"]["warnings"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in (" ".join(said.split()), page):
+        assert "cannot be told apart from the systems" in text
+
+
 def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     bare = [row[3:] for row in rows()]
     votes = write(tmp_path / "v.csv", bare, "model_a,model_b,winner")
@@ -221,6 +251,33 @@ def test_columns_for_raters_and_prompts_may_be_missing(tmp_path):
     assert report["criteria"]["overall"]["agreement"]["warnings"][0] == "no prompt labels"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "each pair is one comparison here" in page
+    assert "3 comparisons with two votes or more" in page
+    assert "several raters" not in page
+    assert "The votes do not name their raters or prompts: in that respect" in page
+    assert "jackknife" not in page
+
+
+def test_agreement_on_few_comparisons_is_said_in_words(tmp_path):
+    _, said = analyze(write(tmp_path / "v.csv", rows(40)), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Agreement is computed from fewer than 30 comparisons" in " ".join(said.split())
+    assert "Agreement is computed from fewer than 30 comparisons" in page
+
+
+def test_the_page_speaks_only_of_what_the_votes_have(tmp_path):
+    sides = np.random.default_rng(1).choice(["a", "b"], size=240)
+    made = [[*row, side] for row, side in zip(rows(), sides, strict=True) if row[5] != "tie"]
+    analyze(write(tmp_path / "v.csv", made, COLUMNS + ",left"), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no ties among the votes" in page
+    assert "ties not allowed" not in page
+    assert "sides, streaks and agreement with the others are as honest work" in page
+    unnamed = [row[:1] + row[2:] for row in made]
+    head = COLUMNS.replace("rater_id,", "") + ",left"
+    analyze(write(tmp_path / "w.csv", unnamed, head), tmp_path / "unnamed")
+    page = (tmp_path / "unnamed" / "report.html").read_text()
+    assert "jackknife over prompts, not" in page
+    assert "do not name their raters: in that respect" in page
 
 
 def test_votes_without_a_prompt_are_left_out_of_the_agreement_and_counted(tmp_path):
@@ -270,6 +327,15 @@ def test_some_votes_of_programs_are_counted(tmp_path):
     assert (
         "imulated" not in (tmp_path / "unmarked" / "report.html").read_text().split("</style>")[1]
     )
+
+
+def test_every_warning_of_a_report_is_explained_in_the_docs():
+    text = (settings.BASE_DIR / "docs" / "report.md").read_text()
+    explained = text.partition("### warnings")[2].partition("\n### ")[0]
+    lists = re.findall(r'"warnings": \{"type": "array", "items": (\{.*?\})', json.dumps(SCHEMA))
+    codes = {code for found in lists for code in json.loads(found).get("enum", [])}
+    assert len(codes) > 25
+    assert [code for code in sorted(codes) if f"`{code}`" not in explained] == []
 
 
 def test_bad_rows_are_refused_and_nothing_is_written(tmp_path):

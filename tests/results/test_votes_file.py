@@ -226,6 +226,21 @@ def test_lines_are_those_of_the_file(tmp_path):
             "model_a,model_b,winner,Winner\nX,Y,a,b\n",
             "v.csv: two columns are called winner",
         ),
+        (
+            "v.csv",
+            "model_a,model_b,winner,Preference\nX,Y,a,b\n",
+            "v.csv: columns winner and Preference are both read as winner: leave one out",
+        ),
+        (
+            "v.csv",
+            'model_a,model_b,winner\nX,Y,a\nX,"Y,a\nX,Y,b\n',
+            "v.csv: line 3: expected 3 cells, found 2 up to line 4: is a quote left open?",
+        ),
+        (
+            "v.csv",
+            "model_a,model_b,winner,left\nX,Y,a,z\n",
+            "v.csv: line 2: left: expected a, b or the name of one of the two systems, found z",
+        ),
         ("v.csv", "model_a,model_a,winner\nX,Y,a\n", "v.csv: two columns are called model_a"),
         ("v.csv", HEAD.encode("utf-16"), "v.csv: expected UTF-8 text, found UTF-16"),
         (
@@ -239,6 +254,12 @@ def test_lines_are_those_of_the_file(tmp_path):
 )
 def test_a_file_that_is_no_table_of_votes_is_refused(tmp_path, name, content, problem):
     assert refused(tmp_path, name, content)[0].startswith(problem)
+
+
+def test_a_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VotesFileError, match=r"^\.: expected a file that ends in"):
+        read_votes(Path("."))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -160,6 +160,29 @@ def test_votes_without_a_prompt_among_others_that_have_one_are_left_out_and_coun
     assert dataclasses.replace(found, n_unlabelled=0, warnings=expected.warnings) == expected
 
 
+def test_votes_of_one_rater_on_a_unit_count_once():
+    # Rater A says won twice and lost once on x, won and lost on y; B lost and tied; C repeats z.
+    votes = check_votes(
+        [0, 0, 1, 0, 1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 1, 0, 1, 1, 1, 1, 1],
+        [1, 0, 0, 1, 1, 0, 0.5, 1, 1, 1],
+        list("AAAAABBCCC"),
+        list("xxxyyxyzzz"),
+    )
+    assert vote_alpha(votes) == krippendorff_alpha([[1, 0], [0.5, 0.5]])
+    back = {name: getattr(votes, name)[::-1] for name in ("first", "second", "outcomes")}
+    turned = check_votes(*back.values(), votes.raters[::-1], votes.prompts[::-1])
+    assert vote_alpha(turned) == vote_alpha(votes)
+
+
+@pytest.mark.parametrize(("prompts", "word"), [(list("xxyy"), ()), (None, ("no prompt labels",))])
+def test_one_rater_alone_agrees_with_nobody(prompts, word):
+    found = vote_alpha(check_votes([0] * 4, [1] * 4, [1, 1, 0, 0], list("AAAA"), prompts))
+    assert (found.alpha, found.warnings) == (None, (*word, "no shared units"))
+    unnamed = vote_alpha(check_votes([0] * 4, [1] * 4, [1, 1, 0, 0], None, prompts))
+    assert unnamed.alpha is not None
+
+
 def test_order_of_votes_changes_nothing():
     order = np.random.default_rng(5).permutation(8)
     shuffled = {name: [column[k] for k in order] for name, column in COLUMNS.items()}

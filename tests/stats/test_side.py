@@ -178,6 +178,26 @@ def test_what_sides_cannot_tell_is_left_open(votes):
     assert found.warnings[-1] == "no estimate"
 
 
+@pytest.mark.parametrize(
+    ("on_left", "words"),
+    [
+        ([True] * 12 + [False] * 12, ()),
+        ([True] * 9 + [False] * 3 + [True] * 3 + [False] * 9, ()),  # as chance may have it
+        ([True] * 24, ("sides unbalanced",)),
+        ([True] * 20 + [False] * 4, ("sides unbalanced",)),
+    ],
+)
+def test_sides_further_from_even_than_chance_allows_are_said(on_left, words):
+    votes = check_votes([0] * 24, [1] * 24, [1.0, 0.0] * 12, None, None)
+    found = position_effect(votes, on_left).warnings
+    assert tuple(code for code in found if code == "sides unbalanced") == words
+
+
+def test_a_system_may_stand_on_one_side_too_often_though_no_pair_shows_it():
+    votes = check_votes([0] * 16, range(1, 17), [1.0, 0.0] * 8, None, None)
+    assert "sides unbalanced" in position_effect(votes, [True] * 16).warnings
+
+
 def test_ties_alone_give_an_estimate_and_no_interval():
     votes = check_votes([0] * 6, [1] * 6, [0.5] * 6, [1, 1, 2, 2, 3, 3], None)
     found = position_effect(votes, [True, False] * 3)

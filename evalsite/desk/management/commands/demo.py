@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evalsite.desk.management import parts
+from evalsite.results.wording import confidence_text
 from evalsite.studies.models import Study
 from evalsite.studies.spec_claims import claim_text
 from evalsite.studies.wording import counted
@@ -231,11 +232,12 @@ def act_quietly(*arguments: str) -> None:
 def show_win_rates(report: dict[str, Any]) -> None:
     """The report's pairs, a table for each criterion."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    level = confidence_text(report["settings"]["options"]["confidence"])
     for key, criterion in report["criteria"].items():
         n_votes, n_raters = criterion["n_votes"], criterion["n_raters"]
         title = f"{key}: {counted(n_votes, 'vote')} of {counted(n_raters, 'rater')}"
         table = Table("first", "second", title=title, title_justify="left", box=None)
-        for name in ("votes", "win rate of first", "interval"):
+        for name in ("votes", "win rate of first", f"{level}% interval"):
             table.add_column(name, justify="right")
         for pair in criterion["pairs"]:
             numbers = (as_percent(pair["win_rate"]), interval(pair["low"], pair["high"]))
