@@ -329,5 +329,5 @@ def test_results_cost_the_same_for_any_number_of_votes(
 ):
     for n_prompts in (1, 3):
         study = closed_study(LIKED, n_prompts=n_prompts)
-        with django_assert_num_queries(16):
+        with django_assert_num_queries(17):
             staff.get(f"/studies/{study.slug}/")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from evalsite.results.queries import load_design, load_votes, outcome_of_first
@@ -49,11 +50,30 @@ def test_the_preferred_system_wins_on_whichever_side_it_stood():
     assert set(pairs) == {(0, 1, 0), (0, 2, 2), (1, 2, 2)}
 
 
-def test_votes_come_in_two_queries_whatever_their_number(django_assert_num_queries: Any):
+def test_votes_come_in_three_queries_whatever_their_number(django_assert_num_queries: Any):
     study = closed_study(preferring("system-0", "system-1"), n_prompts=3)
     design = load_design(study)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         assert load_votes(study, design).votes.n == 9
+
+
+def test_an_answer_that_comes_while_votes_are_read_is_read_the_next_time():
+    study = world.open_study(n_prompts=1)
+    rater = world.rater(study)
+    design = load_design(study)
+    came = []
+
+    def answer_after_the_votes(execute: Any, sql: str, *rest: Any) -> Any:
+        found = execute(sql, *rest)
+        if "response_ms" in sql and not came:
+            came.append(True)
+            world.vote(world.showing(rater), "LEFT", at=NOON + SECOND)
+        return found
+
+    with connection.execute_wrapper(answer_after_the_votes):
+        stored = load_votes(study, design)
+    assert (stored.votes.n, stored.n_given_in_all) == (0, 0)
+    assert load_votes(study, design).n_given_in_all == 1
 
 
 def test_a_vote_keeps_its_rater_prompt_criterion_and_time():
