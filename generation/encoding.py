@@ -79,6 +79,8 @@ def open_picture(path: Path) -> Picture:
             picture = ImageOps.exif_transpose(opened)
     except (FileNotFoundError, PictureError, MemoryError):
         raise
+    except (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning) as error:
+        raise PictureError(f"too many pixels, expected at most {MAX_PIXELS:,} in all") from error
     except IncompleteError as error:
         raise PictureError(str(error)) from error
     except Exception as error:  # of broken files decoders raise anything: struct.error, ValueError
