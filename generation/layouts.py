@@ -76,10 +76,16 @@ Reader = Callable[[Folder], Iterator[Row]]
 
 
 def read_layout(
-    root: Path, *, layout: str = "", system: str = "", prompts: Path | None = None
+    root: Path,
+    *,
+    layout: str = "",
+    system: str = "",
+    prompts: Path | None = None,
+    replace: bool = False,
 ) -> tuple[str, list[Row], list[str]]:
     """The layout, as named or as found, a row for every image in it, and every problem with the
-    file that it is about. Raises ManifestError where no row can be told.
+    file that it is about. With `replace`, a manifest of ours is not what the layout is found by.
+    Raises ManifestError where no row can be told.
     """
     if not root.is_dir():
         raise ManifestError([f"{root}: there is no such folder"])
@@ -91,7 +97,7 @@ def read_layout(
         raise ManifestError([f"{prompts}: there is no such file or folder of prompts"])
     folder = Folder(root, system, prompts)
     folder.walk()
-    layout = layout or detect(folder)
+    layout = layout or detect(folder, replace)
     rows = list(LAYOUTS[layout](folder))
     if layout == "manifest" and system:
         rows = [row for row in rows if row.get("system") == system]
@@ -106,10 +112,13 @@ def read_layout(
     return layout, rows, folder.problems
 
 
-def detect(folder: Folder) -> str:
+def detect(folder: Folder, replace: bool = False) -> str:
     """The layout that the names in a folder speak of. Raises ManifestError where none does."""
     if any((folder.root / name).is_file() for name in NAMES):
-        return "manifest" if _is_ours(folder.root) else "imagefolder"
+        if not _is_ours(folder.root):
+            return "imagefolder"
+        if not replace:
+            return "manifest"
     if any(re.fullmatch(r"\d+/metadata\.jsonl", name) for name in folder.files):
         return "geneval"
     if LOOKUP in folder.files or (folder.prompts and folder.prompts.name == LOOKUP):

@@ -90,7 +90,9 @@ def bring(
     images of other prompts are left out instead. `out` gets copies. Raises ManifestError with all
     problems; then nothing is written.
     """
-    layout, rows, problems = read_layout(root, layout=layout, system=system, prompts=prompts)
+    layout, rows, problems = read_layout(
+        root, layout=layout, system=system, prompts=prompts, replace=replace
+    )
     n_rows = len(rows)
     if pick and asked:
         rows = [row for row in rows if str(row.get("prompt", "")).strip() in set(asked.texts)]

@@ -179,6 +179,17 @@ def test_a_manifest_that_is_there_is_written_over_only_when_asked(tmp_path):
     assert len(read_manifest(folder).images) == 7
 
 
+@pytest.mark.parametrize("name", ["geneval", "hpsv2", "imagereward", "t2i-compbench", "imagenhub"])
+def test_a_second_import_finds_the_layout_behind_our_own_manifest(tmp_path, name):
+    make, options, _, _ = LAYOUTS[name]
+    folder = make(tmp_path / "theirs")
+    run(folder, **options)
+    changed = read_manifest(folder).images[0].file_name
+    put(folder, changed, 7)
+    assert f"(layout {name})" in run(folder, replace=True, **options)
+    assert read_manifest(folder).images[0].file_name == changed
+
+
 def test_one_model_of_several_can_be_taken(tmp_path):
     folder = imagereward(tmp_path / "theirs")
     run(folder, system="sd1-4")
