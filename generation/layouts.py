@@ -342,6 +342,7 @@ LAYOUTS: dict[str, Reader] = {
     "t2i-compbench": _t2i_compbench,
     "imagenhub": _imagenhub,
 }
+TABLES = ("manifest", "imagefolder")  # a file names the images
 STRICT = ("geneval", "hpsv2", "imagereward", "t2i-compbench", "imagenhub")  # names say all
 
 

@@ -16,7 +16,7 @@ from evalsite.studies.resolve import read_prompts_of
 from evalsite.studies.spec import load_spec, names_a_file
 from evalsite.studies.spec_problems import SpecError
 from generation.encoding import file_sha256
-from generation.layouts import Row, read_layout
+from generation.layouts import TABLES, Row, read_layout
 from generation.manifest import (
     MAX_SHOWN,
     NAMES,
@@ -98,7 +98,7 @@ def bring(
         rows = [row for row in rows if str(row.get("prompt", "")).strip() in set(asked.texts)]
     ours = layout == "manifest" and out is None and len(rows) == n_rows
     if not ours:
-        _check_place(root, out, replace)
+        _check_place(root, layout, out, replace)
     if n_rows and not rows:
         problems.append(f"{root}: none of its {n_rows:,} images is of a prompt of the study")
     if not rows:
@@ -124,13 +124,17 @@ def _shape(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _check_place(root: Path, out: Path | None, replace: bool) -> None:
+def _check_place(root: Path, layout: str, out: Path | None, replace: bool) -> None:
     """Before images are looked at, which takes time: is there a place for the manifest?"""
     there = [name for name in NAMES if (root / name).exists()]
     if out is None and there and not (replace and there == [NAMES[0]]):
-        raise ManifestError(
-            [f"{root / there[0]} is there already; take it away, or name another folder with --out"]
-        )
+        if layout in TABLES:
+            told = "is where the prompts stand; name another folder with --out"
+        else:
+            told = "is there already; take it away, or name another folder with --out"
+        raise ManifestError([f"{root / there[0]} {told}"])
+    if out is not None and out.resolve().is_relative_to(root.resolve()):
+        raise ManifestError([f"{out}: expected a folder outside {root}, which stays as it is"])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ManifestError([f"{out}: expected a new or an empty folder for the copies"])
 

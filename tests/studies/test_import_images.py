@@ -190,6 +190,27 @@ def test_a_second_import_finds_the_layout_behind_our_own_manifest(tmp_path, name
     assert read_manifest(folder).images[0].file_name == changed
 
 
+def test_a_file_that_holds_the_prompts_is_never_to_be_taken_away(tmp_path):
+    folder = imagefolder(tmp_path / "theirs")
+    assert refused(folder, system="mine") == [
+        f"{folder}/metadata.csv is where the prompts stand; name another folder with --out"
+    ]
+
+
+def test_copies_are_not_put_into_the_folder_that_stays_as_it_is(tmp_path):
+    folder = imagefolder(tmp_path / "theirs")
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder / "sub", tmp_path / "link" / "sub", tmp_path / "new" / ".." / "theirs/sub"):
+        (found,) = refused(folder, system="mine", out=out)
+        assert found.endswith(f": expected a folder outside {folder}, which stays as it is")
+
+
+@pytest.mark.parametrize("size", ["0", "0x64", "64x0", "x", "-1"])
+def test_a_size_without_pixels_is_no_size(tmp_path, size):
+    with pytest.raises(CommandError, match="expected pixels as 512 or 640x480"):
+        run(geneval(tmp_path / "theirs", 1), f"--size={size}", system="mine")
+
+
 def test_one_model_of_several_can_be_taken(tmp_path):
     folder = imagereward(tmp_path / "theirs")
     run(folder, system="sd1-4")
