@@ -140,13 +140,21 @@ def _check_place(root: Path, layout: str, out: Path | None, replace: bool) -> No
 
 
 def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...], list[str]]:
-    names = [str(row.get("file_name", ""))[:MAX_SHOWN] for row in rows]
+    places = [_place(row, number) for number, row in enumerate(rows, 1)]
     return check_rows(
         root,
         enumerate(rows, 1),
         name=str(root),
-        place=lambda line: names[line - 1] or f"row {line}",
+        place=lambda number: places[number - 1],
     )
+
+
+def _place(row: Row, number: int) -> str:
+    """Where a row stands, in words: a line where a file names the images, else the image."""
+    name = str(row.get("file_name", ""))[:MAX_SHOWN]
+    if row.line:
+        return f"line {row.line}, {name}" if name else f"line {row.line}"
+    return name or f"row {number}"
 
 
 def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: Asked) -> list[str]:

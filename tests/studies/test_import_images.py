@@ -211,6 +211,26 @@ def test_a_size_without_pixels_is_no_size(tmp_path, size):
         run(geneval(tmp_path / "theirs", 1), f"--size={size}", system="mine")
 
 
+def test_a_row_that_stands_twice_is_named_by_its_lines(tmp_path):
+    folder = image_folder(tmp_path / "images")
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    (folder / "metadata.jsonl").write_text("\n".join([*lines, "", lines[0]]))
+    assert refused(folder) == [
+        "line 8, alpha-0.png: prompt, system and sample are those of line 1, alpha-0.png"
+    ]
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[1]", '{"prompt": ""}'])
+def test_a_prompt_that_cannot_be_read_is_one_problem_and_not_its_images_too(tmp_path, content):
+    folder = geneval(tmp_path / "theirs", n_samples=3)
+    (folder / "00001/metadata.jsonl").write_text(content, encoding="utf-16")
+    (found,) = refused(folder, system="mine")
+    assert found.startswith("00001/metadata.jsonl: not readable as JSON: ")
+    (folder / "00001/metadata.jsonl").write_text(content, encoding="utf-8")
+    (found,) = refused(folder, system="mine")
+    assert found.startswith("00001/metadata.jsonl: ")
+
+
 def test_one_model_of_several_can_be_taken(tmp_path):
     folder = imagereward(tmp_path / "theirs")
     run(folder, system="sd1-4")
@@ -359,8 +379,12 @@ def test_a_list_cannot_point_outside_its_folder(tmp_path, name):
     ("make", "break_it", "message"),
     [
         (hpsv2, lambda f: put(f, "photo/00007.jpg"), "photo.json has no prompt number 7"),
-        (hpsv2, lambda f: (f / "photo.json").write_text("["), "photo.json: Expecting value"),
-        (hpsv2, lambda f: (f / "photo.json").write_text("[" * 100_000), "photo.json: maximum"),
+        (hpsv2, lambda f: (f / "photo.json").write_text("["), "photo.json: not readable as JSON"),
+        (
+            hpsv2,
+            lambda f: (f / "photo.json").write_text("[" * 100_000),
+            "photo.json: not readable as JSON",
+        ),
         (imagereward, lambda f: put(f, "sd1.4/7_0.png"), "prompts.json has no prompt of id 7"),
         (
             imagereward,
