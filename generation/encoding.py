@@ -10,9 +10,12 @@ from PIL import Image as Pictures
 from PIL import ImageCms, ImageOps, ImageStat
 from PIL.Image import Image as Picture
 
+from generation.endings import IncompleteError, check_png, with_spare_data
+
 FORMATS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
 MAX_PIXELS = 8192 * 8192
 FLAT_LEVELS = 4  # of 255
+BAND = 256  # rows
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1")  # 8 bits a channel, and a meaning we are sure of
 
 
@@ -72,9 +75,14 @@ def open_picture(path: Path) -> Picture:
         with Pictures.open(path, formats=tuple(FORMATS)) as opened:
             _check(opened, path)
             opened.load()
+            _check_end(opened, path)
             picture = ImageOps.exif_transpose(opened)
     except (FileNotFoundError, PictureError, MemoryError):
         raise
+    except (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning) as error:
+        raise PictureError(f"too many pixels, expected at most {MAX_PIXELS:,} in all") from error
+    except IncompleteError as error:
+        raise PictureError(str(error)) from error
     except Exception as error:  # of broken files decoders raise anything: struct.error, ValueError
         raise PictureError(
             f"not an image that can be read (expected {', '.join(FORMATS)})"
@@ -94,6 +102,27 @@ def _check(opened: Picture, path: Path) -> None:
         raise PictureError("animated, expected a still image")
     if opened.mode not in MODES:
         raise PictureError(f"pixels of mode {opened.mode}, expected 8-bit RGB or grey")
+
+
+def _check_end(opened: Picture, path: Path) -> None:
+    """Refuse a loaded picture of whose pixels Pillow has made some up, as the file ends early."""
+    if opened.format == "PNG":
+        with path.open("rb") as file:
+            check_png(file)
+    elif opened.format == "JPEG":
+        content = io.BytesIO(with_spare_data(path.read_bytes()))
+        with Pictures.open(content, formats=("JPEG",)) as again:
+            if _pixels_sha256(again) != _pixels_sha256(opened):
+                raise IncompleteError("cut short: its pixels end before the last row")
+
+
+def _pixels_sha256(picture: Picture) -> str:
+    """A band at a time: the bytes of all pixels at once are as much again as the picture."""
+    total = hashlib.sha256()
+    for top in range(0, picture.height, BAND):
+        band = picture.crop((0, top, picture.width, min(top + BAND, picture.height)))
+        total.update(band.tobytes())
+    return total.hexdigest()
 
 
 def _without_alpha(picture: Picture) -> Picture:

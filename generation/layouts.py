@@ -33,7 +33,17 @@ LOOKUP = "dataset_lookup.json"
 NUMBERED = re.compile(r"(?P<prompt>.+)_(?P<number>\d{6,})\.png", re.IGNORECASE | re.DOTALL)
 SAMPLED = re.compile(r"(?P<id>.+)_(?P<sample>\d{1,5})\.(png|jpe?g|webp)", re.IGNORECASE)
 
-Row = dict[str, Any]  # file_name, prompt, system, sample and perhaps the manifest's other columns
+
+class Row(dict[str, Any]):
+    """file_name, prompt, system, sample and perhaps the manifest's other columns."""
+
+    line = 0  # in the file that names the images, where there is one
+
+    def of(self, system: str) -> "Row":
+        """The same row with the key of its system."""
+        row = Row(self, system=system)
+        row.line = self.line
+        return row
 
 
 @dataclass
@@ -45,6 +55,7 @@ class Folder:
     prompts: Path | None = None  # a list of prompts, or a folder of them, where it lies elsewhere
     files: list[str] = field(default_factory=list)  # below the root, sorted
     problems: list[str] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)  # images that a problem is about already
 
     @property
     def images(self) -> list[str]:
@@ -84,10 +95,16 @@ Reader = Callable[[Folder], Iterator[Row]]
 
 
 def read_layout(
-    root: Path, *, layout: str = "", system: str = "", prompts: Path | None = None
+    root: Path,
+    *,
+    layout: str = "",
+    system: str = "",
+    prompts: Path | None = None,
+    replace: bool = False,
 ) -> tuple[str, list[Row], list[str]]:
     """The layout, as named or as found, a row for every image in it, and every problem with the
-    file that it is about. Raises ManifestError where no row can be told.
+    file that it is about. With `replace`, a manifest of ours is not what the layout is found by.
+    Raises ManifestError where no row can be told.
     """
     if not root.is_dir():
         raise ManifestError([f"{root}: there is no such folder"])
@@ -97,11 +114,11 @@ def read_layout(
         raise ManifestError([f"{prompts}: there is no such file or folder of prompts"])
     folder = Folder(root, system, prompts)
     folder.walk()
-    layout = layout or detect(folder)
+    layout = layout or detect(folder, replace)
     rows = list(LAYOUTS[layout](folder))
     if layout == "manifest" and system:
         rows = [row for row in rows if row.get("system") == system]
-    taken = {str(row.get("file_name")) for row in rows}
+    taken = {str(row.get("file_name")) for row in rows} | folder.told
     if layout in STRICT:
         spare = [name for name in folder.images if name not in taken and not _is_grid(name)]
         folder.problems += [f"{name}: has no place in the layout {layout}" for name in spare]
@@ -112,10 +129,13 @@ def read_layout(
     return layout, rows, folder.problems
 
 
-def detect(folder: Folder) -> str:
+def detect(folder: Folder, replace: bool = False) -> str:
     """The layout that the names in a folder speak of. Raises ManifestError where none does."""
     if any((folder.root / name).is_file() for name in NAMES):
-        return "manifest" if _is_ours(folder.root) else "imagefolder"
+        if not _is_ours(folder.root):
+            return "imagefolder"
+        if not replace:
+            return "manifest"
     if any(re.fullmatch(r"\d+/metadata\.jsonl", name) for name in folder.files):
         return "geneval"
     if LOOKUP in folder.files or (folder.prompts and folder.prompts.name == LOOKUP):
@@ -158,7 +178,7 @@ def _of_system(folder: Folder, rows: list[Row]) -> Iterator[Row]:
         if not folder.system:
             told = "system: this layout names none, give its key with --system"
             raise ManifestError(listed([told, *folder.problems]))
-        yield from ({**row, "system": folder.system} for row in rows)
+        yield from (row.of(folder.system) for row in rows)
         return
     keys = {model: key_of(model) for model in models}
     twice = [key for key, n in Counter(keys.values()).items() if n > 1 or not key]
@@ -169,7 +189,7 @@ def _of_system(folder: Folder, rows: list[Row]) -> Iterator[Row]:
     if rows and not chosen:
         told = f"system: there is no {folder.system}, expected one of {keys}"
         raise ManifestError(listed([told, *folder.problems]))
-    yield from ({**row, "system": keys[row["system"]]} for row in rows if row["system"] in chosen)
+    yield from (row.of(keys[row["system"]]) for row in rows if row["system"] in chosen)
 
 
 def key_of(name: str) -> str:
@@ -181,7 +201,7 @@ def key_of(name: str) -> str:
 
 
 def _manifest(folder: Folder) -> Iterator[Row]:
-    yield from (row for row in _table(folder) if isinstance(row, dict))
+    yield from _table(folder)
 
 
 def _imagefolder(folder: Folder) -> Iterator[Row]:
@@ -190,24 +210,22 @@ def _imagefolder(folder: Folder) -> Iterator[Row]:
     Without a column `sample`, the images of a prompt are numbered in the order of the file.
     """
     seen: Counter[tuple[str, str]] = Counter()
-    for number, row in enumerate(_table(folder), 1):
+    for row in _table(folder):
         column = next((name for name in TEXT_COLUMNS if row.get(name)), "")
         if not column or not isinstance(row[column], str) or not row.get("file_name"):
             folder.problems.append(
-                f"row {number} of the metadata: expected file_name and a prompt in one of "
+                f"line {row.line} of the metadata: expected file_name and a prompt in one of "
                 f"{', '.join(TEXT_COLUMNS)}, found {', '.join(map(str, row))}"
             )
             continue
         system = str(row.get("system") or "")
         place = (system, row[column])
-        sample = row.get("sample")
-        yield {
-            "file_name": row["file_name"],
-            "prompt": row[column],
-            "system": system,
-            "sample": seen[place] if sample in (None, "") else sample,
-            **{name: row[name] for name in ("seed", "sha256", "licence") if row.get(name)},
-        }
+        found = _row(row["file_name"], row[column], system, row.get("sample"))
+        if found["sample"] in (None, ""):
+            found["sample"] = seen[place]
+        found.update({name: row[name] for name in ("seed", "sha256", "licence") if row.get(name)})
+        found.line = row.line
+        yield found
         seen[place] += 1
 
 
@@ -219,7 +237,9 @@ def _table(folder: Folder) -> Iterator[Row]:
         return
     for line, row in raw_rows(found[0]):
         if isinstance(row, dict):
-            yield row
+            named = Row(row)
+            named.line = line
+            yield named
         else:
             folder.problems.append(f"{found[0].name} line {line}: {row}")
 
@@ -241,15 +261,19 @@ def _geneval(folder: Folder) -> Iterator[Row]:
         prompt = _prompt_in(folder, head)
         if not by_prompt[number]:
             folder.problems.append(f"{number}/samples: no image")
-        for name in by_prompt[number] if prompt else ():
+        if not prompt:
+            folder.told.update(by_prompt[number])
+            continue
+        for name in by_prompt[number]:
             yield _row(name, prompt, "", int(Path(name).stem))
 
 
 def _prompt_in(folder: Folder, name: str) -> str:
     """The prompt in a file of one JSON object; else a problem."""
     found = _json(folder, folder.root / name, name)
-    if found is not None and isinstance(found, dict) and isinstance(found.get("prompt"), str):
-        return str(found["prompt"])
+    prompt = found.get("prompt") if isinstance(found, dict) else None
+    if isinstance(prompt, str) and prompt:
+        return prompt
     if found is not None:
         folder.problems.append(f'{name}: expected a JSON object with a text "prompt"')
     return ""
@@ -339,11 +363,12 @@ LAYOUTS: dict[str, Reader] = {
     "t2i-compbench": _t2i_compbench,
     "imagenhub": _imagenhub,
 }
+TABLES = ("manifest", "imagefolder")  # a file names the images
 STRICT = ("geneval", "hpsv2", "imagereward", "t2i-compbench", "imagenhub")  # names say all
 
 
-def _row(name: str, prompt: str, system: str, sample: int) -> Row:
-    return {"file_name": name, "prompt": prompt, "system": system, "sample": sample}
+def _row(name: str, prompt: str, system: str, sample: Any) -> Row:
+    return Row(file_name=name, prompt=prompt, system=system, sample=sample)
 
 
 def _list_of(folder: Folder, path: Path | None, name: str) -> list[Any]:
@@ -360,7 +385,13 @@ def _json(folder: Folder, path: Path | None, name: str) -> Any:
             raise ValueError("is not there; say where with --prompts")
         if path.stat().st_size > MAX_LIST_BYTES:
             raise ValueError(f"expected at most {MAX_LIST_BYTES >> 20} MiB")
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        if found is None:
+            raise ValueError("holds nothing but null")
+        return found
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        folder.problems.append(f"{name}: not readable as JSON: {error}")
+        return None
+    except (OSError, ValueError) as error:
         folder.problems.append(f"{name}: {error}")
         return None

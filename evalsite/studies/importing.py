@@ -16,7 +16,7 @@ from evalsite.studies.resolve import read_prompts_of
 from evalsite.studies.spec import load_spec, names_a_file
 from evalsite.studies.spec_problems import SpecError
 from generation.encoding import file_sha256
-from generation.layouts import Row, read_layout
+from generation.layouts import TABLES, Row, read_layout
 from generation.manifest import (
     KEY,
     MAX_SHOWN,
@@ -92,13 +92,15 @@ def bring(
     images of other prompts are left out instead. `out` gets copies. Raises ManifestError with all
     problems; then nothing is written.
     """
-    layout, rows, problems = read_layout(root, layout=layout, system=system, prompts=prompts)
+    layout, rows, problems = read_layout(
+        root, layout=layout, system=system, prompts=prompts, replace=replace
+    )
     n_rows = len(rows)
     if pick and asked:
         rows = [row for row in rows if str(row.get("prompt", "")).strip() in set(asked.texts)]
     ours = layout == "manifest" and out is None and len(rows) == n_rows
     if not ours:
-        _check_place(root, out, replace)
+        _check_place(root, layout, out, replace)
     if n_rows and not rows:
         problems.append(f"{root}: none of its {n_rows:,} images is of a prompt of the study")
     if not rows:
@@ -124,25 +126,37 @@ def _shape(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _check_place(root: Path, out: Path | None, replace: bool) -> None:
+def _check_place(root: Path, layout: str, out: Path | None, replace: bool) -> None:
     """Before images are looked at, which takes time: is there a place for the manifest?"""
     there = [name for name in NAMES if (root / name).exists()]
     if out is None and there and not (replace and there == [NAMES[0]]):
-        raise ManifestError(
-            [f"{root / there[0]} is there already; take it away, or name another folder with --out"]
-        )
+        if layout in TABLES:
+            told = "is where the prompts stand; name another folder with --out"
+        else:
+            told = "is there already; take it away, or name another folder with --out"
+        raise ManifestError([f"{root / there[0]} {told}"])
+    if out is not None and out.resolve().is_relative_to(root.resolve()):
+        raise ManifestError([f"{out}: expected a folder outside {root}, which stays as it is"])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ManifestError([f"{out}: expected a new or an empty folder for the copies"])
 
 
 def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...], list[str]]:
-    names = [str(row.get("file_name", ""))[:MAX_SHOWN] for row in rows]
+    places = [_place(row, number) for number, row in enumerate(rows, 1)]
     return check_rows(
         root,
         enumerate(rows, 1),
         name=str(root),
-        place=lambda line: names[line - 1] or f"row {line}",
+        place=lambda number: places[number - 1],
     )
+
+
+def _place(row: Row, number: int) -> str:
+    """Where a row stands, in words: a line where a file names the images, else the image."""
+    name = str(row.get("file_name", ""))[:MAX_SHOWN]
+    if row.line:
+        return f"line {row.line}, {name}" if name else f"line {row.line}"
+    return name or f"row {number}"
 
 
 def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: Asked) -> list[str]:

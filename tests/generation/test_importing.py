@@ -153,7 +153,7 @@ def test_a_bomb_is_refused(folder):
     crc = struct.pack(">I", zlib.crc32(header))
     (folder / "bomb.png").write_bytes(plain[:12] + header + crc + plain[33:])
     assert (
-        "bomb.png: not an image that can be read"
+        "bomb.png: too many pixels, expected at most 67,108,864"
         in problems(folder, [row(0, file_name="bomb.png")])[0]
     )
 
@@ -305,6 +305,99 @@ def test_a_colour_profile_is_applied(tmp_path):
     picture(1).save(tmp_path / "lab.png", icc_profile=lab)
     with pytest.raises(PictureError, match="colour profile"):
         open_picture(tmp_path / "lab.png")
+
+
+# Files that end early: Pillow makes up what is missing.
+
+
+ROW = bytes(1 + 64 * 3)  # of a black PNG: how it is filtered, and its pixels
+INTERLACED = 64 * 64 * 3 + 120  # bytes: so many rows have the seven passes over 64 x 64 pixels
+
+
+def png(pixels: bytes, width: int = 64, height: int = 64, interlaced: int = 0) -> bytes:
+    """An RGB file with one well packed chunk of pixels, whatever its header promises."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlaced)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def as_jpeg(**options: Any) -> bytes:
+    out = io.BytesIO()
+    picture(1, side=64).save(out, "JPEG", quality=90, **options)
+    return out.getvalue()
+
+
+def opened(path: Path, content: bytes) -> Pictures.Image:
+    path.write_bytes(content)
+    return open_picture(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [png(ROW * 30), png(ROW * 63), png(bytes(1 + 8192 * 3) * 200, 8192, 8192)],
+    ids=["half", "one row", "large"],
+)
+def test_a_png_that_ends_before_its_last_row_is_refused_with_what_is_missing(folder, content):
+    (folder / "0.png").write_bytes(content)
+    (found,) = problems(folder, [row(0)])
+    assert "0.png: cut short: " in found
+    assert found.endswith(" bytes of its pixels are missing")
+
+
+def test_a_png_whose_pixels_do_not_have_their_checksum_is_refused(tmp_path):
+    whole = png(ROW * 64)
+    with pytest.raises(PictureError, match="checksum"):
+        opened(tmp_path / "one.png", whole.replace(whole[-16:-12], b"\0\0\0\0"))
+
+
+JPEGS = [{}, {"progressive": True}, {"restart_marker_blocks": 5}, {"optimize": True}]
+JPEGS += [{"progressive": True, "restart_marker_blocks": 5}]
+
+
+@pytest.mark.parametrize("options", JPEGS)
+def test_a_jpeg_that_ends_early_is_refused_wherever_it_ends(folder, options):
+    whole = as_jpeg(**options)
+    first = whole.index(b"\xff\xda") + 14
+    for end in range(first, len(whole) - 40, len(whole) // 25):
+        (folder / "3.jpg").write_bytes(whole[:end] + b"\xff\xd9")
+        (found,) = problems(folder, [row(0, file_name="3.jpg")])
+        assert "3.jpg: cut short: " in found or "not an image" in found
+
+
+@pytest.mark.parametrize("options", JPEGS)
+def test_a_whole_jpeg_is_taken_whatever_follows_it(tmp_path, options):
+    whole = as_jpeg(**options, exif=b"Exif\0\0" + as_jpeg()[:9000])
+    assert opened(tmp_path / "one.jpg", whole + as_jpeg()[:300]).size == (64, 64)
+
+
+def test_an_interlaced_png_is_taken_when_it_is_whole(tmp_path):
+    whole = opened(tmp_path / "one.png", png(bytes(INTERLACED), interlaced=1))
+    assert whole.size == (64, 64)
+    with pytest.raises(PictureError):
+        opened(tmp_path / "one.png", png(bytes(INTERLACED - 1), interlaced=1))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (64, 1), (37, 41)])
+def test_a_png_of_any_kind_and_size_is_taken_when_it_is_whole(tmp_path, mode, size):
+    picture(1, mode, side=64).resize(size).save(tmp_path / "one.png")
+    assert open_picture(tmp_path / "one.png").size == size
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_webp_that_ends_early_is_refused(folder, lossless):
+    out = io.BytesIO()
+    picture(1, side=64).save(out, "WEBP", lossless=lossless)
+    cut = out.getvalue()[: len(out.getvalue()) // 4 * 2]
+    sizes = (struct.pack("<I", len(cut) - 8), struct.pack("<I", len(cut) - 20))
+    cut = cut[:4] + sizes[0] + cut[8:16] + sizes[1] + cut[20:]  # as if it were all there
+    (folder / "0.webp").write_bytes(cut)
+    assert "not an image" in problems(folder, [row(0, file_name="0.webp")])[0]
 
 
 # Storing.

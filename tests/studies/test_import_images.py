@@ -179,6 +179,58 @@ def test_a_manifest_that_is_there_is_written_over_only_when_asked(tmp_path):
     assert len(read_manifest(folder).images) == 7
 
 
+@pytest.mark.parametrize("name", ["geneval", "hpsv2", "imagereward", "t2i-compbench", "imagenhub"])
+def test_a_second_import_finds_the_layout_behind_our_own_manifest(tmp_path, name):
+    make, options, _, _ = LAYOUTS[name]
+    folder = make(tmp_path / "theirs")
+    run(folder, **options)
+    changed = read_manifest(folder).images[0].file_name
+    put(folder, changed, 7)
+    assert f"(layout {name})" in run(folder, replace=True, **options)
+    assert read_manifest(folder).images[0].file_name == changed
+
+
+def test_a_file_that_holds_the_prompts_is_never_to_be_taken_away(tmp_path):
+    folder = imagefolder(tmp_path / "theirs")
+    assert refused(folder, system="mine") == [
+        f"{folder}/metadata.csv is where the prompts stand; name another folder with --out"
+    ]
+
+
+def test_copies_are_not_put_into_the_folder_that_stays_as_it_is(tmp_path):
+    folder = imagefolder(tmp_path / "theirs")
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder / "sub", tmp_path / "link" / "sub", tmp_path / "new" / ".." / "theirs/sub"):
+        (found,) = refused(folder, system="mine", out=out)
+        assert found.endswith(f": expected a folder outside {folder}, which stays as it is")
+
+
+@pytest.mark.parametrize("size", ["0", "0x64", "64x0", "x", "-1"])
+def test_a_size_without_pixels_is_no_size(tmp_path, size):
+    with pytest.raises(CommandError, match="expected pixels as 512 or 640x480"):
+        run(geneval(tmp_path / "theirs", 1), f"--size={size}", system="mine")
+
+
+def test_a_row_that_stands_twice_is_named_by_its_lines(tmp_path):
+    folder = image_folder(tmp_path / "images")
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    (folder / "metadata.jsonl").write_text("\n".join([*lines, "", lines[0]]))
+    assert refused(folder) == [
+        "line 8, alpha-0.png: prompt, system and sample are those of line 1, alpha-0.png"
+    ]
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[1]", '{"prompt": ""}'])
+def test_a_prompt_that_cannot_be_read_is_one_problem_and_not_its_images_too(tmp_path, content):
+    folder = geneval(tmp_path / "theirs", n_samples=3)
+    (folder / "00001/metadata.jsonl").write_text(content, encoding="utf-16")
+    (found,) = refused(folder, system="mine")
+    assert found.startswith("00001/metadata.jsonl: not readable as JSON: ")
+    (folder / "00001/metadata.jsonl").write_text(content, encoding="utf-8")
+    (found,) = refused(folder, system="mine")
+    assert found.startswith("00001/metadata.jsonl: ")
+
+
 def test_one_model_of_several_can_be_taken(tmp_path):
     folder = imagereward(tmp_path / "theirs")
     run(folder, system="sd1-4")
@@ -269,7 +321,7 @@ def test_hostile_and_broken_files_are_all_named_at_once(tmp_path):
         for line in refused(folder, system="mine")
     ] == [
         ("00001.png", "not an image that can be"),
-        ("00002.png", "not an image that can be"),
+        ("00002.png", "too many pixels, expecte"),
         ("00003.png", "not an image that can be"),
         ("00004.png", "its content is JPEG, its"),
     ]
@@ -357,8 +409,12 @@ def test_a_list_cannot_point_outside_its_folder(tmp_path, name):
     ("make", "break_it", "message"),
     [
         (hpsv2, lambda f: put(f, "photo/00007.jpg"), "photo.json has no prompt number 7"),
-        (hpsv2, lambda f: (f / "photo.json").write_text("["), "photo.json: Expecting value"),
-        (hpsv2, lambda f: (f / "photo.json").write_text("[" * 100_000), "photo.json: maximum"),
+        (hpsv2, lambda f: (f / "photo.json").write_text("["), "photo.json: not readable as JSON"),
+        (
+            hpsv2,
+            lambda f: (f / "photo.json").write_text("[" * 100_000),
+            "photo.json: not readable as JSON",
+        ),
         (imagereward, lambda f: put(f, "sd1.4/7_0.png"), "prompts.json has no prompt of id 7"),
         (
             imagereward,

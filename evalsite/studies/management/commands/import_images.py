@@ -16,7 +16,7 @@ from generation.manifest import ManifestError
 
 def pixels(text: str) -> tuple[int, int]:
     """`512`, or `640x480`: width and height."""
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
     if not match:
         raise ArgumentTypeError(f"expected pixels as 512 or 640x480, got {text!r}")
     return int(match[1]), int(match[2] or match[1])
