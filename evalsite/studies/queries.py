@@ -167,7 +167,7 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
         found.append(
             f"the pairs are not laid: {n_missing:,} missing, {n_surplus:,} no longer wanted"
         )
-    found += _images_to_come(study)
+    found += images_to_come(study)
     found += too_small(study)  # a painted size is known only now
     found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():
@@ -175,21 +175,52 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
     return found
 
 
-def _images_to_come(study: Study) -> list[str]:
-    """What raters would see and cannot yet, in words; what was cancelled will not come."""
-    cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
-    n = entries_without_display(study).aggregate(all=Count("pk"), cancelled=cancelled)
-    n_waiting, n_cancelled = n["all"] - n["cancelled"], n["cancelled"]
-    found = []
-    if n_waiting:
-        images = "1 image is" if n_waiting == 1 else f"{n_waiting:,} images are"
-        found.append(f"{images} not ready to be shown yet")
-    if n_cancelled:
-        images, them = "1 image was", "it"
-        if n_cancelled > 1:
-            images, them = f"{n_cancelled:,} images were", "them"
-        found.append(f"{images} cancelled: retry asks for {them} again")
-    return found
+def images_to_come(study: Study) -> list[str]:
+    """What raters would see and cannot yet, in words, with what brings it about. One query.
+
+    What was cancelled will not come, and while one image of a prompt is not there none of that
+    prompt is put into the form that raters see.
+    """
+    of_prompt = Entry.objects.filter(prompt=OuterRef("prompt"))
+    waits = Exists(of_prompt.exclude(image__status__in=DONE_WITH))
+    status = {name: Q(image__status=name) for name in Image.Status.values}
+    n = (
+        entries_without_display(study)
+        .annotate(waits=waits)
+        .aggregate(
+            to_paint=Count("pk", filter=status["QUEUED"] | status["CLAIMED"]),
+            beside_others=Count("pk", filter=status["READY"] & Q(waits=True)),
+            painted=Count("pk", filter=status["READY"] & Q(waits=False)),
+            failed=Count("pk", filter=status["FAILED"]),
+            cancelled=Count("pk", filter=status["CANCELLED"]),
+        )
+    )
+    how = f"or: study prepare {study.slug}"
+    form = "painted, but not yet in the form that raters see: the sweep makes that, " + how
+    told = (  # of one, and of more
+        (n["to_paint"], "is not ready to be shown yet", "are not ready to be shown yet"),
+        (
+            n["beside_others"],
+            "is painted, but another of its prompt is not",
+            "are painted, but others of their prompts are not",
+        ),
+        (n["painted"], f"is {form}", f"are {form}"),
+        (
+            n["failed"],
+            f"failed: the sweep takes out what needs it, {how}",
+            f"failed: the sweep takes out what needs them, {how}",
+        ),
+        (
+            n["cancelled"],
+            "was cancelled: retry asks for it again",
+            "were cancelled: retry asks for them again",
+        ),
+    )
+    return [
+        f"1 image {of_one}" if count == 1 else f"{count:,} images {of_more}"
+        for count, of_one, of_more in told
+        if count
+    ]
 
 
 def _count_laid_pairs(study: Study) -> Counter[tuple[str, str]]:
