@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from evalsite.studies.prompts import control_problem
 from generation.spec import PLACES, Recipe, revision_field
 
 Key = Annotated[
@@ -46,6 +47,13 @@ class Table(BaseModel):
     """A table of the file: known keys only, types as written, never changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True)
+
+    @field_validator("*")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        if isinstance(value, str) and (problem := control_problem(value)):
+            raise ValueError(problem)
+        return value
 
 
 NOT_PAINTED = {"key", "label", "licence", "size"}  # of a system's keys

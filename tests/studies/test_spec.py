@@ -283,6 +283,27 @@ def test_what_raters_read_names_no_system(place):
     ]
 
 
+def test_control_characters_are_refused_wherever_a_text_stands():
+    found = problems(
+        title="a\0b",
+        instructions="one\ttab\nand line\r\nends",
+        consent="bell\a",
+        prompts=["a", {"text": "b", "category": "c\x1b"}],
+        criteria=[{"key": "q", "question": "Which\x85?"}],
+        systems=[*systems(label="T\0", licence="\x7f")],
+    )
+    said = "expected text, found the control character"
+    assert [line.partition(": ")[2] for line in found] == [
+        f"title: {said} U+0000",
+        f"consent: {said} U+0007",
+        f"prompts, number 2, category: {said} U+001B",
+        f'[[systems]] number 2 (key "turbo"), label: {said} U+0000',
+        f'[[systems]] number 2 (key "turbo"), licence: {said} U+007F',
+        f'[[criteria]] number 1 (key "q"), question: {said} U+0085',
+    ]
+    assert problems(sources={"seed": "dice\0"})[0].endswith(f"[sources], seed: {said} U+0000")
+
+
 def test_all_problems_are_listed_at_once():
     found = problems(seed="7", title="", turbo=1, systems=systems(steps="four", dtype="fp16"))
     assert len(found) == 5
