@@ -127,8 +127,8 @@ def test_check_looks_at_what_is_sound_in_a_file_with_problems(tmp_path):
     assert refused("check", path).splitlines() == [
         f"Cannot check {path}:",
         '  - small.toml: title: expected a text of 1 to 200 characters, found ""',
-        '  - small.toml: [[systems]] number 3 (key "delta"), steps: expected a whole number of '
-        "at least 1, found 0",
+        '  - small.toml: [[systems]] number 3 (key "delta"), steps: expected a whole number from '
+        "1 to 1,000, found 0",
         f"  - gone.txt: there is no such file (looked for {tmp_path / 'gone.txt'})",
         f"  - alpha: folder: there is no folder {tmp_path / 'gone'}; put its images and manifest "
         "there",
