@@ -158,7 +158,8 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
     if not pairs or not n_live:
         return [
             *found,
-            f"nothing to compare: {len(keys):,} systems, {n_live:,} prompts in the study",
+            f"nothing to compare: {len(keys):,} system{'' if len(keys) == 1 else 's'}, "
+            f"{n_live:,} prompt{'' if n_live == 1 else 's'} in the study",
         ]
     laid = _count_laid_pairs(study)
     wanted = Counter(dict.fromkeys(pairs, n_live))
@@ -326,7 +327,8 @@ def too_small(study: Study) -> list[str]:
     )
     rows = small.values("system__key").annotate(n=Count("pk")).order_by(F("system__position"))
     return [
-        f"{row['system__key']}: {row['n']} images are smaller than the display size of "
-        f"{study.display_size} pixels; choose a smaller one or declare an upscaler"
+        f"{row['system__key']}: "
+        f"{'1 image is' if row['n'] == 1 else '{:,} images are'.format(row['n'])} smaller than the "
+        f"display size of {study.display_size} pixels; choose a smaller one or declare an upscaler"
         for row in rows
     ]
