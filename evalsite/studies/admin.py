@@ -12,6 +12,7 @@ from django.db.models import Field, ForeignKey, QuerySet
 from django.http import HttpRequest
 from pydantic import ValidationError as RecipeError
 
+from evalsite.studies import pace_admin  # noqa: F401  (it registers its page)
 from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
 from evalsite.studies.prompts import control_problem
