@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
@@ -15,26 +14,18 @@ from django.utils.safestring import SafeString
 from PIL import Image as Pictures
 
 from generation import services
-from generation.models import Image, ImageEvent, Pace, Writing
+from generation.models import Image, ImageEvent, Writing
 
 if TYPE_CHECKING:
     ImageModelAdmin = admin.ModelAdmin[Image]
     EventModelAdmin = admin.ModelAdmin[ImageEvent]
-    PaceModelAdmin = admin.ModelAdmin[Pace]
     WritingModelAdmin = admin.ModelAdmin[Writing]
     EventInline = admin.TabularInline[ImageEvent, Image]
 else:
-    ImageModelAdmin = EventModelAdmin = PaceModelAdmin = WritingModelAdmin = admin.ModelAdmin
+    ImageModelAdmin = EventModelAdmin = WritingModelAdmin = admin.ModelAdmin
     EventInline = admin.TabularInline
 
 PREVIEW = 256  # pixels
-PACE_HELP = {
-    "latency": "The median over single images, from prompt to pixels.",
-    "n_paints": "How many images that median is of.",
-    "batch_size": "How many images at once serve best, of those that were tried.",
-    "throughput": "In batches of that size.",
-    "is_settled": "Whether no larger batch is to be tried.",
-}
 
 
 class ReadOnly:
@@ -116,80 +107,6 @@ class ImageEventAdmin(ReadOnly, EventModelAdmin):
     show_full_result_count = False
 
 
-class OptionsFilter(admin.AllValuesFieldListFilter):
-    """Options as they are, and a word where there are none."""
-
-    def choices(self, changelist: Any) -> Iterator[Any]:
-        for choice in super().choices(changelist):
-            yield {**choice, "display": choice["display"] or "none"}
-
-
-@admin.register(Pace)
-class PaceAdmin(ReadOnly, PaceModelAdmin):
-    """How fast workers found each recipe to be. A row that is deleted is found out anew."""
-
-    meaning = (
-        "A pace is how fast a recipe is painted on one kind of device: the time of a single image, "
-        "and how many images at once serve best. A row that is deleted is found out anew."
-    )
-    list_display = (
-        "recipe_start",
-        "device",
-        "options",
-        "latency",
-        "n_paints",
-        "batch_size",
-        "throughput",
-        "measured_at",
-    )
-    list_filter = ("device", ("options", OptionsFilter))
-    search_fields = ("recipe_digest",)
-    ordering = ("-measured_at", "-id")
-    fields = (
-        "recipe",
-        "recipe_digest",
-        "device",
-        "options",
-        "latency",
-        "n_paints",
-        "measured_at",
-        "versions",
-        "batch_size",
-        "throughput",
-        "is_settled",
-    )
-
-    @admin.display(description="recipe")
-    def recipe_start(self, pace: Pace) -> str:
-        return pace.recipe_digest[:12]
-
-    @admin.display(description="recipe")
-    def recipe(self, pace: Pace) -> str:
-        """What the digest stands for, of an image with it: on a row's own page alone, since to
-        find one may read every image."""
-        image = Image.objects.filter(recipe_digest=pace.recipe_digest).first()
-        if image is None:
-            return "not known: no image has it any more"
-        said = {name: value for name, value in image.recipe.items() if value not in ("", [], None)}
-        return ", ".join(f"{name}: {value}" for name, value in said.items())
-
-    @admin.display(description="one image, ms", ordering="latency_ms")
-    def latency(self, pace: Pace) -> str:
-        return _three_digits(pace.latency_ms)
-
-    @admin.display(description="images a second", ordering="images_per_s")
-    def throughput(self, pace: Pace) -> str:
-        return _three_digits(pace.images_per_s)
-
-    def get_form(
-        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        return super().get_form(request, obj, change, **{"help_texts": PACE_HELP} | kwargs)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return request.user.has_perm("generation.delete_pace")
-
-
 @admin.register(Writing)
 class WritingAdmin(ReadOnly, WritingModelAdmin):
     """Who writes files at this moment whose rows come last."""
@@ -199,10 +116,6 @@ class WritingAdmin(ReadOnly, WritingModelAdmin):
         "than a day ago. While there is one, clean_files removes no file that it may still store."
     )
     list_display = ["began_at"]
-
-
-def _three_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
 
 
 def preview_of(file: FieldFile) -> SafeString | str:

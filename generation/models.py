@@ -112,6 +112,10 @@ class Writing(models.Model):
 
     began_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name = "announcement of files"
+        verbose_name_plural = "files being written"
+
     def __str__(self) -> str:
         return f"files written since {self.began_at}"
 
@@ -142,6 +146,8 @@ class Pace(models.Model):
     is_settled = models.BooleanField(default=False)
 
     class Meta:
+        verbose_name = "speed of a recipe"
+        verbose_name_plural = "speeds of recipes"
         constraints = [
             models.UniqueConstraint(
                 fields=["recipe_digest", "device", "options", "versions"],

@@ -23,7 +23,7 @@ from evalsite.desk.wording import (
     retried_words,
 )
 from evalsite.studies import painting, queries, services
-from evalsite.studies.admin import lock_for_editing
+from evalsite.studies.admin import PlainTexts, lock_for_editing
 from evalsite.studies.locks import StudyNotDraft
 from evalsite.studies.models import Criterion, Entry, Study, System
 from evalsite.studies.painting import NoSuchSystem
@@ -103,7 +103,7 @@ class SystemListing(_Listing):
 
 
 @admin.register(Study)
-class StudyAdmin(StudyModelAdmin):
+class StudyAdmin(PlainTexts, StudyModelAdmin):
     meaning = (
         "A study asks raters which of two images is better. Its page leads from draft to closed."
     )

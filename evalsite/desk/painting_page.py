@@ -8,6 +8,7 @@ from typing import Any
 from evalsite.desk.wording import notes_of
 from evalsite.studies.models import Study
 from evalsite.studies.progress import SystemProgress, progress
+from evalsite.studies.queries import images_to_come
 
 REFRESH_S = 5  # with a script, while images come in
 REFRESH_WITHOUT_SCRIPT_S = 30  # the whole page is loaded anew
@@ -34,8 +35,12 @@ class Row:
 
 
 def painting_context(study: Study, *, may_act: bool, at: datetime) -> dict[str, Any]:
-    """What the page shows. Six queries at most."""
-    may_act = may_act and study.state == Study.State.DRAFT
+    """What the page shows. Six queries at most.
+
+    Of a draft for which nothing is to be painted, also what else it waits for.
+    """
+    is_draft = study.state == Study.State.DRAFT
+    may_act = may_act and is_draft
     rows = [_row(system, may_act) for system in progress(study, at=at)]
     pending = sum(row.system.pending for row in rows)
     return {
@@ -44,6 +49,7 @@ def painting_context(study: Study, *, may_act: bool, at: datetime) -> dict[str, 
         "rows": rows,
         "n_ready": sum(row.system.ready for row in rows),
         "n_wanted": sum(row.system.wanted for row in rows),
+        "to_come": images_to_come(study) if is_draft and not pending else [],
         "refresh_s": REFRESH_S if pending else 0,
         "refresh_without_script_s": REFRESH_WITHOUT_SCRIPT_S if pending else 0,
         "may_retry": sum(row.may_retry for row in rows) > 1,

@@ -435,10 +435,11 @@ def _image_notes(study: Json, names: Names) -> Iterator[str]:
             what = f"a {defect['kind'].lower()} image of {name} on prompt {defect['prompt_id']}"
             yield f"Kept: {what}, {defect['detail']}."
     for event in study["image_events"]:
-        yield _event_text(event, names)
+        yield _event_text(event, names, opened_at=study["opened_at"])
 
 
-def _event_text(event: Json, names: Names) -> str:
+def _event_text(event: Json, names: Names, *, opened_at: str) -> str:
+    """An image may be older than the study, and shared: what befell it before is told as such."""
     same = event["sha256_before"] == event["sha256_after"]
     what = {
         "DAMAGED": "was found damaged in the store",
@@ -447,4 +448,5 @@ def _event_text(event: Json, names: Names) -> str:
     }
     image = f"The image of {names[event['system']]} on prompt {event['prompt_id']}"
     day, minute = event["at"][:10], event["at"][11:16]
-    return f"{image} {what[event['kind']]} ({day} {minute} UTC)."
+    before = ", before this study was opened" if event["at"] < opened_at else ""
+    return f"{image} {what[event['kind']]} ({day} {minute} UTC{before})."

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import ForeignKey, QuerySet
+from django.db.models import Field, ForeignKey, QuerySet
 from django.http import HttpRequest
 from pydantic import ValidationError as RecipeError
 
+from evalsite.studies import pace_admin  # noqa: F401  (it registers its page)
 from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
+from evalsite.studies.prompts import control_problem
 from evalsite.studies.services import remove_entries
 from evalsite.studies.spec_problems import recipe_words
 from generation.admin import ReadOnly
@@ -35,7 +37,24 @@ def lock_for_editing(study: Study) -> None:
         raise PermissionDenied(str(error)) from error
 
 
-class DraftRowAdmin(RowAdmin):
+class PlainTexts:
+    """Of an admin page: no text has a control character, as none of a study file has."""
+
+    def formfield_for_dbfield(
+        self, db_field: "Field[Any, Any]", request: HttpRequest | None, **kwargs: Any
+    ) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        if isinstance(field, forms.CharField) and not isinstance(field, forms.JSONField):
+            field.validators.append(_check_plain)
+        return field
+
+
+def _check_plain(text: str) -> None:
+    if problem := control_problem(text):
+        raise ValidationError(problem)
+
+
+class DraftRowAdmin(PlainTexts, RowAdmin):
     """A row of a study's design: edited in a draft, read afterwards.
 
     A change of `laid_by` makes the row's entries stale: they go, and `prepare` lays new ones.

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -318,10 +319,9 @@ def _rows(path: Path, records: list[Record], query: PromptQuery) -> list[PromptR
         if problem:
             problems.append(f'{path.name}: line {line}, column "{text}": {problem}')
         problems += [
-            f'{path.name}: line {line}, column "{column}": '
-            f"expected at most {MAX_NAME_LENGTH} characters, found {len(cells[column])}"
+            f'{path.name}: line {line}, column "{column}": {problem}'
             for column in (category, challenge)
-            if column and len(cells.get(column, "")) > MAX_NAME_LENGTH
+            if column and (problem := _name_problem(cells.get(column, "")))
         ]
         seen.setdefault(row.text, line)
         rows.append(row)
@@ -372,7 +372,18 @@ def _problem(row: PromptRow, seen: Mapping[str, int]) -> str:
         return f"expected at most {MAX_PROMPT_LENGTH} characters, found {len(row.text)}"
     if row.text in seen:
         return f"the same prompt stands on line {seen[row.text]}; each may stand once"
-    bad = next((c for c in row.text if ord(c) < 32 and c not in "\t\n\r"), "")
-    if bad:
-        return f"expected text, found the control character U+{ord(bad):04X}"
-    return ""
+    return control_problem(row.text)
+
+
+def _name_problem(name: str) -> str:
+    """Of a category or a challenge."""
+    if len(name) > MAX_NAME_LENGTH:
+        return f"expected at most {MAX_NAME_LENGTH} characters, found {len(name)}"
+    return control_problem(name)
+
+
+def control_problem(text: str) -> str:
+    """What is wrong with a text that holds a control character other than tabs and line ends; ""
+    where none is there. Not every database stores them, and no reader means one."""
+    bad = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), "")
+    return f"expected text, found the control character U+{ord(bad):04X}" if bad else ""

@@ -159,7 +159,8 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
     if not pairs or not n_live:
         return [
             *found,
-            f"nothing to compare: {len(keys):,} systems, {n_live:,} prompts in the study",
+            f"nothing to compare: {counted(len(keys), 'system')}, "
+            f"{counted(n_live, 'prompt')} in the study",
         ]
     laid = _count_laid_pairs(study)
     wanted = Counter(dict.fromkeys(pairs, n_live))
@@ -168,7 +169,7 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
         found.append(
             f"the pairs are not laid: {n_missing:,} missing, {n_surplus:,} no longer wanted"
         )
-    found += _images_to_come(study)
+    found += images_to_come(study)
     found += too_small(study)  # a painted size is known only now
     found += defect_obstacles(study, find_defects(study) if defects is None else defects)
     if not found and not live_comparisons(study).exists():
@@ -176,21 +177,52 @@ def obstacles(study: Study, defects: list[Defect] | None = None) -> list[str]:
     return found
 
 
-def _images_to_come(study: Study) -> list[str]:
-    """What raters would see and cannot yet, in words; what was cancelled will not come."""
-    cancelled = Count("pk", filter=Q(image__status=Image.Status.CANCELLED))
-    n = entries_without_display(study).aggregate(all=Count("pk"), cancelled=cancelled)
-    n_waiting, n_cancelled = n["all"] - n["cancelled"], n["cancelled"]
-    found = []
-    if n_waiting:
-        are = "is" if n_waiting == 1 else "are"
-        found.append(f"{counted(n_waiting, 'image')} {are} not ready to be shown yet")
-    if n_cancelled:
-        were, them = ("was", "it") if n_cancelled == 1 else ("were", "them")
-        found.append(
-            f"{counted(n_cancelled, 'image')} {were} cancelled: retry asks for {them} again"
+def images_to_come(study: Study) -> list[str]:
+    """What raters would see and cannot yet, in words, with what brings it about. One query.
+
+    What was cancelled will not come, and while one image of a prompt is not there none of that
+    prompt is put into the form that raters see.
+    """
+    of_prompt = Entry.objects.filter(prompt=OuterRef("prompt"))
+    waits = Exists(of_prompt.exclude(image__status__in=DONE_WITH))
+    status = {name: Q(image__status=name) for name in Image.Status.values}
+    n = (
+        entries_without_display(study)
+        .annotate(waits=waits)
+        .aggregate(
+            to_paint=Count("pk", filter=status["QUEUED"] | status["CLAIMED"]),
+            beside_others=Count("pk", filter=status["READY"] & Q(waits=True)),
+            painted=Count("pk", filter=status["READY"] & Q(waits=False)),
+            failed=Count("pk", filter=status["FAILED"]),
+            cancelled=Count("pk", filter=status["CANCELLED"]),
         )
-    return found
+    )
+    how = f"or: study prepare {study.slug}"
+    form = "painted, but not yet in the form that raters see: the sweep makes that, " + how
+    told = (  # of one, and of more
+        (n["to_paint"], "is not ready to be shown yet", "are not ready to be shown yet"),
+        (
+            n["beside_others"],
+            "is painted, but another of its prompt is not",
+            "are painted, but others of their prompts are not",
+        ),
+        (n["painted"], f"is {form}", f"are {form}"),
+        (
+            n["failed"],
+            f"failed: the sweep takes out what needs it, {how}",
+            f"failed: the sweep takes out what needs them, {how}",
+        ),
+        (
+            n["cancelled"],
+            "was cancelled: retry asks for it again",
+            "were cancelled: retry asks for them again",
+        ),
+    )
+    return [
+        f"{counted(count, 'image')} {of_one if count == 1 else of_more}"
+        for count, of_one, of_more in told
+        if count
+    ]
 
 
 def _count_laid_pairs(study: Study) -> Counter[tuple[str, str]]:
@@ -296,7 +328,8 @@ def too_small(study: Study) -> list[str]:
     )
     rows = small.values("system__key").annotate(n=Count("pk")).order_by(F("system__position"))
     return [
-        f"{row['system__key']}: {row['n']} images are smaller than the display size of "
-        f"{study.display_size} pixels; choose a smaller one or declare an upscaler"
+        f"{row['system__key']}: "
+        f"{'1 image is' if row['n'] == 1 else '{:,} images are'.format(row['n'])} smaller than the "
+        f"display size of {study.display_size} pixels; choose a smaller one or declare an upscaler"
         for row in rows
     ]

@@ -5,7 +5,7 @@ Prompts are read and drawn, checkpoints found, revisions pinned by content. Noth
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -117,13 +117,27 @@ def resolve(spec: StudySpec, *, checkpoint_dirs: Iterable[Path]) -> Resolved:
     texts = [row.text for row in prompts]
     return Resolved(
         spec=spec,
-        systems=tuple(
-            resolve_system(system, spec.folder, folders, texts) for system in spec.systems
+        systems=_told_apart(
+            [resolve_system(system, spec.folder, folders, texts) for system in spec.systems]
         ),
         prompts=tuple(prompts),
         prompt_source=source,
         prompt_problems=tuple(problems),
     )
+
+
+def _told_apart(systems: Iterable[ResolvedSystem]) -> tuple[ResolvedSystem, ...]:
+    """The systems, with a problem of each whose recipe an earlier one has: of these two raters
+    would be shown the same image beside itself. Imported ones of other folders are others."""
+    first: dict[str, str] = {}  # recipe digest -> key
+    told = []
+    for system in systems:
+        same = first.setdefault(system.recipe.digest, system.key) if system.recipe else system.key
+        if same != system.key:
+            problem = f'the recipe is that of "{same}" again: every pair of the two would be alike'
+            system = replace(system, problems=(*system.problems, problem))
+        told.append(system)
+    return tuple(told)
 
 
 def problems_of(sound: Sound, *, checkpoint_dirs: Iterable[Path]) -> list[str]:
@@ -139,7 +153,7 @@ def problems_of(sound: Sound, *, checkpoint_dirs: Iterable[Path]) -> list[str]:
         for system in spec.systems
         if "systems" in sound.faulty or not recipe_problems(system, spec.folder)  # told already
     ]
-    found = Resolved(spec, tuple(systems), tuple(rows), prompt_problems=tuple(told))
+    found = Resolved(spec, _told_apart(systems), tuple(rows), prompt_problems=tuple(told))
     return [*found.problems, *found.missing]
 
 

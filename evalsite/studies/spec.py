@@ -43,7 +43,10 @@ _RESAMPLERS = '"nearest", "bilinear", "bicubic" or "lanczos"'
 OnDefect = Literal["refuse", "drop", "keep"]
 _ON_DEFECT = '"refuse", "drop" or "keep"'
 
-Positive = Annotated[int, Field(ge=1, le=32767, description="a whole number of at least 1")]
+# What the columns hold in every database.
+Small = Annotated[int, Field(ge=1, le=2**15 - 1, description="a whole number from 1 to 32,767")]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+COUNT_WORDS = "a whole number from 1 to 2,147,483,647"
 
 
 def _as_list(value: Any) -> Any:
@@ -91,7 +94,7 @@ class PromptFile(Table):
     exclude: dict[str, Values] = Field(
         {}, description='columns with the values to leave out, as in { Challenge = ["Basic"] }'
     )
-    draw: int | None = Field(None, ge=1, description="a whole number of at least 1")
+    draw: Count | None = Field(None, description=COUNT_WORDS)
     stratify: str = Field("", description="the name of a column")
     share: Literal["proportional", "equal"] = Field(
         "proportional", description='"proportional" or "equal"'
@@ -143,8 +146,8 @@ class StudySpec(Table):
     simulated: bool = Field(False, description="true or false")
     pairs: Literal["all", "baseline"] = Field("all", description='"all" or "baseline"')
     baseline: str = Field("", description="the key of a system")
-    votes_per_comparison: Positive
-    votes_per_rater: int | None = Field(None, ge=1, description="a whole number of at least 1")
+    votes_per_comparison: Small
+    votes_per_rater: Count | None = Field(None, description=COUNT_WORDS)
     on_failure: Literal["drop_prompt", "drop_comparison"] = Field(
         "drop_prompt", description='"drop_prompt" or "drop_comparison"'
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from evalsite.studies.prompts import control_problem
 from evalsite.studies.spec_claims import claim_problems, keys_in, readable_claims
 from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.spec import HUB_ID
@@ -362,6 +363,8 @@ def _source_problems(spec: "StudySpec") -> list[str]:
     for name, text in flat_sources(spec.sources).items():
         if not isinstance(text, str) or not text.strip():
             problems.append(f"[sources], {name}: expected a text, found {_shown(text)}")
+        elif problem := control_problem(text):
+            problems.append(f"[sources], {name}: {problem}")
         elif name not in known:
             problems.append(f"[sources], {name}: {_unknown_key(name, known)}")
     return problems

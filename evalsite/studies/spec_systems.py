@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from generation.spec import PLACES, Recipe, revision_field
+from evalsite.studies.prompts import control_problem
+from generation.spec import PLACES, TRAIN_STEPS, Recipe, revision_field
 
 Key = Annotated[
     str,
@@ -46,6 +47,13 @@ class Table(BaseModel):
     """A table of the file: known keys only, types as written, never changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True)
+
+    @field_validator("*")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        if isinstance(value, str) and (problem := control_problem(value)):
+            raise ValueError(problem)
+        return value
 
 
 NOT_PAINTED = {"key", "label", "licence", "size"}  # of a system's keys
@@ -87,7 +95,9 @@ class Weights(Table):
     )
     revision: Revision = ""
     variant: str = Field("", description='a text, as "fp16"')
-    steps: int = Field(ge=1, le=1000, description="a whole number of at least 1")
+    steps: int = Field(
+        ge=1, le=TRAIN_STEPS, description=f"a whole number from 1 to {TRAIN_STEPS:,}"
+    )
     guidance: float = Field(ge=0, le=100, description="a number from 0 to 100")
 
 
@@ -96,7 +106,9 @@ class StageTable(Weights):
 
     branch: ClassVar = "stages"
 
-    noise_level: int | None = Field(None, ge=0, lt=1000, description="a whole number from 0 to 999")
+    noise_level: int | None = Field(
+        None, ge=0, lt=TRAIN_STEPS, description="a whole number from 0 to 999"
+    )
     scheduler: Scheduler = ""
 
 
@@ -158,8 +170,8 @@ class _Sampled(PaintedSystem):
     timestep_spacing: Literal["", "leading", "linspace", "trailing"] = Field(
         "", description='"leading", "linspace" or "trailing"'
     )
-    timesteps: list[Annotated[int, Field(ge=0, le=100_000)]] = Field(
-        [], description="a list of whole numbers"
+    timesteps: list[Annotated[int, Field(ge=0, lt=TRAIN_STEPS)]] = Field(
+        [], description="a list of whole numbers from 0 to 999"
     )
 
 

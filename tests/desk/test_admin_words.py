@@ -67,6 +67,27 @@ def test_a_pace_without_options_can_be_filtered_by_that(admin_client: Client):
     assert kept.context["cl"].result_count == 1
 
 
+def test_speeds_are_listed_by_the_systems_that_have_the_recipe(
+    admin_client: Client, django_assert_max_num_queries: Any
+):
+    for slug in ("one", "two"):
+        world.study(slug=slug)
+    Pace.objects.create(recipe_digest=world.recipe(0).digest, device="paper")
+    row = Pace.objects.create(recipe_digest=world.recipe(1).digest, device="paper")
+    Pace.objects.create(recipe_digest="abcdef" * 10 + "0000", device="paper")
+    with django_assert_max_num_queries(8):
+        html = admin_client.get(reverse("admin:generation_pace_changelist")).content.decode()
+    told = re.findall(r'field-systems"><a[^>]*>([^<]*)<', html)
+    assert told == ["of no study: abcdefabcdef", "system-1", "system-0"]
+    assert "system-1" in words_of(admin_client, "generation_pace_change", row.pk)
+
+
+def test_the_menu_says_what_its_lists_hold(admin_client: Client):
+    said = words_of(admin_client, "index")
+    assert "Speeds of recipes" in said
+    assert "Files being written" in said
+
+
 @pytest.fixture
 def page(browser: Browser, live_server: Any, admin_client: Any) -> Iterator[Page]:
     """Signed in, on the narrowest phone."""
@@ -97,3 +118,23 @@ def test_pages_fit_a_phone_and_can_be_read_in_light_and_dark(page: Page):
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
             found = Axe().run(page).response["violations"]
             assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], address
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_word_of_a_table_is_broken_on_a_desk(page: Page):
+    study = world.study()
+    study.systems.update(licence="Apache-2.0", label="Some model of images, fifty steps")
+    study.criteria.update(question="Which of the two images shows better what is asked? " * 3)
+    page.set_viewport_size({"width": 1100, "height": 800})
+    page.goto(reverse("admin:studies_study_change", args=[study.pk]))
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll(".tabular td:not(.field-recipe_as_set) p")].flatMap(
+            cell => [...(cell.firstChild?.data ?? "").matchAll(/[\\w.]+/g)].filter(word => {
+                const range = document.createRange();
+                range.setStart(cell.firstChild, word.index);
+                range.setEnd(cell.firstChild, word.index + word[0].length);
+                return range.getClientRects().length > 1;
+            }).map(word => word[0]))"""
+    )
+    assert broken == []
+    assert page.get_by_text("Apache-2.0").count() == 2

@@ -140,7 +140,7 @@ def test_a_worker_that_stood_still_for_days_still_finds_its_file():
     held = claim(queued(4)[3:])
     written = services.write_painting(held.images[0], PICTURE, provenance={})
     age(written.file["file"], 48)
-    with pytest.raises(CommandError, match="1 images are still held"):
+    with pytest.raises(CommandError, match="1 image is still held"):
         clean("--wait", "0")
     services.store_paintings(held, [written], at=NOON)
     assert clean() == "Removed 0 files that no row points at."

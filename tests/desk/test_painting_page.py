@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from evalsite.desk import painting_page
 from evalsite.studies import painting, services
-from evalsite.studies.models import Study
+from evalsite.studies.display_files import make_display_files
+from evalsite.studies.models import Entry, Study
 from generation.models import Image
 from tests import world
 from tests.world import NOON
@@ -124,6 +125,18 @@ def test_acts_that_can_do_nothing_are_not_offered():
     painting.cancel(study, at=NOON)
     assert "Retry all" in shown(client, study)
     assert "Cancel" not in shown(client, study).replace("Cancelled", "")
+
+
+def test_it_says_what_a_painted_draft_waits_for():
+    study = asked()
+    client = signed_in()
+    form = "8 images are painted, but not yet in the form that raters see: the sweep makes that"
+    assert "the form that raters see" not in shown(client, study)
+    world.paint(study, world.plain_picture)
+    Entry.objects.update(display="")
+    assert f"<p>{form}, or: study prepare {study.slug}.</p>" in shown(client, study)
+    make_display_files(at=NOON)
+    assert "the form that raters see" not in shown(client, study)
 
 
 def test_an_opened_study_is_only_looked_at():

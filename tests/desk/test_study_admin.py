@@ -175,7 +175,7 @@ def test_an_act_happens_on_post_only(tmp_path):
 
 
 def test_preparing_says_first_what_is_missing_here(tmp_path):
-    study = draft(tmp_path, systems=[painted("alpha"), painted("beta")])
+    study = draft(tmp_path, systems=[painted("alpha"), painted("beta", steps=2)])
     asked = signed_in().get(act_page(study, "prepare")).content.decode()
     assert "alpha: " in asked
     assert "hf download org/model" in asked
@@ -328,6 +328,18 @@ def test_what_an_edit_takes_out_is_painted_no_more(tmp_path):
     assert set(cancelled.values_list("prompt", flat=True)) == {PROMPTS[1]}
     save(signed_in_again(), study, seed=8)
     assert cancelled.count() == Image.objects.count() == 6
+
+
+def test_control_characters_are_refused_in_forms(tmp_path):
+    study = prepared(tmp_path)
+    client = signed_in()
+    rows = {"title": study, "question": study.criteria.get(), "label": study.systems.first()}
+    for field, row in rows.items():
+        sent = fields_of(client, row) | inline_counts(row) | {field: "bell\a"}
+        answer = client.post(page(row), sent)
+        assert answer.status_code == 200
+        assert "found the control character U+0007" in answer.content.decode()
+    save(client, study, instructions="one\ttab\r\nand line ends")
 
 
 def test_a_recipe_must_be_one_that_can_be_painted(tmp_path):

@@ -127,8 +127,8 @@ def test_check_looks_at_what_is_sound_in_a_file_with_problems(tmp_path):
     assert refused("check", path).splitlines() == [
         f"Cannot check {path}:",
         '  - small.toml: title: expected a text of 1 to 200 characters, found ""',
-        '  - small.toml: [[systems]] number 3 (key "delta"), steps: expected a whole number of '
-        "at least 1, found 0",
+        '  - small.toml: [[systems]] number 3 (key "delta"), steps: expected a whole number from '
+        "1 to 1,000, found 0",
         f"  - gone.txt: there is no such file (looked for {tmp_path / 'gone.txt'})",
         f"  - alpha: folder: there is no folder {tmp_path / 'gone'}; put its images and manifest "
         "there",
@@ -222,6 +222,15 @@ def test_check_of_the_published_study_says_what_to_bring():
     for problem in ("hf download stabilityai/stable-diffusion-xl-base-1.0", "licence: expected"):
         assert text.count(problem) == 1  # whoever shares it
     assert "LCM-XL, 4 steps and SDXL base 1.0, 50 steps\n" in text
+
+
+def test_apply_says_whether_it_changed_the_draft(tmp_path):
+    assert "Study small is now a draft." in run("apply", study_file(tmp_path))
+    said = run("apply", tmp_path / "small.toml")
+    assert "Study small is as the file says, draft: nothing was changed. Next:" in said
+    said = run("apply", study_file(tmp_path, title="Another"))
+    assert "Study small is a draft, rewritten as the file says. Next:" in said
+    assert Study.objects.get().title == "Another"
 
 
 def test_apply_refuses_what_was_edited_elsewhere(tmp_path):
@@ -435,7 +444,7 @@ def test_preparing_an_open_study_is_no_error(tmp_path):
     run("prepare", "small")
     run("open", "small")
     assert "Study small is open: nothing is left to prepare." in run("prepare", "small")
-    assert "as the file says, open" in run("apply", tmp_path / "small.toml")
+    assert "as the file says, open: nothing was changed." in run("apply", tmp_path / "small.toml")
 
 
 def test_a_prompt_file_beside_the_study_file_is_drawn_from(tmp_path):

@@ -46,6 +46,23 @@ def test_a_file_becomes_a_draft(tmp_path):
     assert study.systems.get(key="alpha").recipe["revision"].startswith("sha256:")
 
 
+def test_two_systems_of_one_recipe_are_refused_and_named(tmp_path):
+    same = [painted("a"), painted("b", steps=2), painted("c", label="Again")]
+    with pytest.raises(CannotApply) as refused:
+        draft(tmp_path, systems=same)
+    assert refused.value.problems == [
+        'c: the recipe is that of "a" again: every pair of the two would be alike'
+    ]
+    assert not Study.objects.exists()
+
+
+def test_the_same_images_of_two_folders_are_two_systems(tmp_path):
+    image_folder(tmp_path / "one", systems=["alpha"])
+    image_folder(tmp_path / "two", systems=["beta"])
+    draft(tmp_path, systems=[imported("alpha", "one"), imported("beta", "two")])
+    assert Study.objects.exists()
+
+
 def test_where_the_prompts_came_from_is_kept(tmp_path):
     (tmp_path / "p.tsv").write_text("Prompt\tCategory\n" + "".join(f"p{i}\tx\n" for i in range(9)))
     image_folder(tmp_path / "images", prompts=[f"p{i}" for i in range(9)])

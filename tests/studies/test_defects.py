@@ -258,7 +258,7 @@ def test_the_report_tells_of_an_image_that_was_made_anew(tmp_path):
     hurt = study.prompts.get(position=2).entries.get(system__key="beta").image
     Path(hurt.file.path).write_bytes(b"cut short")
     with pytest.raises(DamagedFileError):
-        read_stored(hurt, at=NOON)
+        read_stored(hurt, at=NOON - HOUR)
     services.prepare(study, at=NOON)  # the folder still has it
     open_study(study=study, at=NOON)
     close_study(study=study, at=NOON + HOUR)
@@ -271,7 +271,8 @@ def test_the_report_tells_of_an_image_that_was_made_anew(tmp_path):
     ]
     assert told[1]["sha256_before"] == told[1]["sha256_after"] == hurt.sha256
     page = (tmp_path / "report" / "report.html").read_text()
-    assert (
-        "The image of System beta on prompt p002 was made a second time, with the same pixels"
-        in page
-    )
+    image, day = "The image of System beta on prompt p002", f"{NOON:%Y-%m-%d}"
+    before = "11:00 UTC, before this study was opened"
+    assert f"{image} was found damaged in the store ({day} {before})." in page
+    again = "was made a second time, with the same pixels"
+    assert f"{image} {again} ({day} 12:00 UTC)." in page

@@ -249,7 +249,7 @@ def test_what_a_study_does_not_ask_is_refused_by_name_or_left_out(tmp_path):
         'mine: no image (sample 0) for prompt "a red kites"',
     ]
     path = study_file(tmp_path, prompts=list(PROMPTS[1:]))
-    assert "1 images of other prompts were left out" in run(
+    assert "1 image of another prompt was left out" in run(
         folder, system="mine", study=str(path), pick=True
     )
     assert {image.prompt for image in read_manifest(folder).images} == set(PROMPTS[1:])

@@ -388,6 +388,29 @@ def test_what_stands_in_the_way_is_said_in_words(tmp_path):
     assert "no criterion: raters would be asked nothing" in queries.obstacles(study)
 
 
+def test_what_waits_for_the_sweep_is_told_from_what_is_to_be_painted(tmp_path):
+    study = laid(tmp_path)
+    how = "or: study prepare small"
+    form = f"painted, but not yet in the form that raters see: the sweep makes that, {how}"
+    arrive([entry(study, "a", 0).image])
+    arrive([entry(study, "a", 1).image])
+    arrive([entry(study, "b", 1).image])
+    fail(entry(study, "c", 1).image)
+    assert queries.obstacles(study) == [
+        "5 images are not ready to be shown yet",
+        "1 image is painted, but another of its prompt is not",
+        f"2 images are {form}",
+        f"1 image failed: the sweep takes out what needs it, {how}",
+    ]
+    arrive(waiting(study))
+    assert queries.obstacles(study) == [
+        f"8 images are {form}",
+        f"1 image failed: the sweep takes out what needs it, {how}",
+    ]
+    make_display_files(at=NOON)
+    assert queries.obstacles(study) == []
+
+
 def test_progress_counts_by_system_with_reasons(tmp_path):
     study = laid(tmp_path)
     fail(entry(study, "b", 0).image)

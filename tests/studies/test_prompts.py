@@ -135,6 +135,11 @@ def test_jsonl_is_one_object_a_line(tmp_path):
             'p.txt: line 1, column "text": expected text, found the control character U+0000',
         ),
         (
+            "p.tsv",
+            "Prompt\tCategory\na\tx\x00y\n",
+            'p.tsv: line 2, column "Category": expected text, found the control character U+0000',
+        ),
+        (
             "p.csv",
             'text\n"a"b\n',
             "p.csv: line 2: expected CSV with quotes in pairs",

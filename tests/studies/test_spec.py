@@ -38,12 +38,12 @@ def test_a_whole_file_is_read(tmp_path):
         (
             {"systems": systems(steps="four")},
             '[[systems]] number 2 (key "turbo"), steps: '
-            'expected a whole number of at least 1, found "four"',
+            'expected a whole number from 1 to 1,000, found "four"',
         ),
         (
             {"systems": systems(steps=0)},
             '[[systems]] number 2 (key "turbo"), steps: '
-            "expected a whole number of at least 1, found 0",
+            "expected a whole number from 1 to 1,000, found 0",
         ),
         (
             {"systems": systems(step=4)},
@@ -65,8 +65,8 @@ def test_a_whole_file_is_read(tmp_path):
         ),
         (
             {"systems": systems(family="deepfloyd-if", stages=[{"checkpoint": "org/x"}])},
-            '[[systems]] number 2 (key "turbo"), stages.1.steps: expected a whole number of at '
-            "least 1, found nothing",
+            '[[systems]] number 2 (key "turbo"), stages.1.steps: expected a whole number from '
+            "1 to 1,000, found nothing",
         ),
         (
             {"systems": systems(lora="org/lora", lora_revision="0" * 39)},
@@ -105,6 +105,24 @@ def test_a_whole_file_is_read(tmp_path):
             {"systems": [painted("base"), painted("Turbo")]},
             '[[systems]] number 2 (key "Turbo"), key: expected a key of small letters, digits, '
             '- and _, at most 60, found "Turbo"',
+        ),
+        (
+            {"systems": systems(steps=1_000_000)},
+            '[[systems]] number 2 (key "turbo"), steps: '
+            "expected a whole number from 1 to 1,000, found 1000000",
+        ),
+        (
+            {"systems": systems(timesteps=[1000])},
+            '[[systems]] number 2 (key "turbo"), timesteps: '
+            "expected a list of whole numbers from 0 to 999, found 1000",
+        ),
+        (
+            {"votes_per_comparison": 10**20},
+            f"votes_per_comparison: expected a whole number from 1 to 32,767, found {10**20}",
+        ),
+        (
+            {"votes_per_rater": 2**31},
+            "votes_per_rater: expected a whole number from 1 to 2,147,483,647, found 2147483648",
         ),
         ({"seed": -1}, "seed: expected a whole number from 0 to 2^53 - 1, found -1"),
         ({"seed": 2**53}, f"seed: expected a whole number from 0 to 2^53 - 1, found {2**53}"),
@@ -157,7 +175,7 @@ def test_a_whole_file_is_read(tmp_path):
         ),
         (
             {"prompts": {"file": "p.txt", "draw": 0}},
-            "[prompts], draw: expected a whole number of at least 1, found 0",
+            "[prompts], draw: expected a whole number from 1 to 2,147,483,647, found 0",
         ),
         (
             {"prompts": {"file": "p.txt", "strat": "x"}},
@@ -283,6 +301,27 @@ def test_what_raters_read_names_no_system(place):
     ]
 
 
+def test_control_characters_are_refused_wherever_a_text_stands():
+    found = problems(
+        title="a\0b",
+        instructions="one\ttab\nand line\r\nends",
+        consent="bell\a",
+        prompts=["a", {"text": "b", "category": "c\x1b"}],
+        criteria=[{"key": "q", "question": "Which\x85?"}],
+        systems=[*systems(label="T\0", licence="\x7f")],
+    )
+    said = "expected text, found the control character"
+    assert [line.partition(": ")[2] for line in found] == [
+        f"title: {said} U+0000",
+        f"consent: {said} U+0007",
+        f"prompts, number 2, category: {said} U+001B",
+        f'[[systems]] number 2 (key "turbo"), label: {said} U+0000',
+        f'[[systems]] number 2 (key "turbo"), licence: {said} U+007F',
+        f'[[criteria]] number 1 (key "q"), question: {said} U+0085',
+    ]
+    assert problems(sources={"seed": "dice\0"})[0].endswith(f"[sources], seed: {said} U+0000")
+
+
 def test_all_problems_are_listed_at_once():
     found = problems(seed="7", title="", turbo=1, systems=systems(steps="four", dtype="fp16"))
     assert len(found) == 5
@@ -304,7 +343,7 @@ def test_problems_of_one_key_and_between_keys_are_listed_at_once():
     )
     assert [line.partition(": ")[2] for line in found] == [
         'title: expected a text of 1 to 200 characters, found ""',
-        '[[systems]] number 2 (key "turbo"), steps: expected a whole number of at least 1, '
+        '[[systems]] number 2 (key "turbo"), steps: expected a whole number from 1 to 1,000, '
         'found "four"',
         '[[systems]], key: expected each key once, found "base" 2 times',
         "prompts, number 2: expected each prompt once, found the text of number 1 again",
@@ -327,7 +366,8 @@ def test_claims_of_a_file_with_problems_are_looked_at_too():
         ],
     )
     assert [line.partition(": ")[2] for line in found] == [
-        '[[systems]] number 2 (key "beta"), steps: expected a whole number of at least 1, found 0',
+        '[[systems]] number 2 (key "beta"), steps: expected a whole number from 1 '
+        "to 1,000, found 0",
         '[[criteria]] number 1 (key "quality"), question: expected the question as asked, found ""',
         '[[claims]] number 2, kind: expected "superiority", "non_inferiority" or "equivalence", '
         'found "best"',

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 def test_a_study_that_is_not_prepared_does_not_open():
     study = world.prepared_study()
     Entry.objects.filter(system=study.systems.first()).update(display="")
-    with pytest.raises(services.NotPrepared, match="2 images are not ready to be shown"):
+    with pytest.raises(services.NotPrepared, match="2 images are painted, but not yet in the form"):
         services.open_study(study=study, at=NOON)
     study.refresh_from_db()
     assert study.state == "DRAFT"

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from evalsite.desk.wording import images_words
 from evalsite.studies.models import DISPLAY
 from generation import leftovers
 from generation.models import IMAGES
@@ -94,7 +95,7 @@ def _reasons(found: leftovers.Leftovers) -> list[str]:
     """Who could still let a row point at one of the files, in words."""
     reasons = []
     if n := leftovers.n_claimed(found):
-        reasons.append(f"{n} images are still held by workers")
+        reasons.append(f"{images_words(n)} {'is' if n == 1 else 'are'} still held by workers")
     if n := leftovers.n_writing(found):
         reasons.append(
             f"{n} imports or makers of display files are at work, or were killed less than a day "

@@ -138,7 +138,8 @@ class Command(BaseCommand):
 
     def _apply(self, name: str, options: dict[str, Any]) -> None:
         spec = load_spec(name)
-        is_new = not Study.objects.filter(slug=options["slug"] or spec.study_slug).exists()
+        before = Study.objects.filter(slug=options["slug"] or spec.study_slug).first()
+        design = services.digest_of(queries.design_of(before)) if before else ""
         study = services.apply_spec(
             spec,
             slug=options["slug"],
@@ -147,7 +148,12 @@ class Command(BaseCommand):
             at=timezone.now(),
         )
         is_draft = study.state == Study.State.DRAFT
-        state = "now a draft" if is_new else f"as the file says, {study.state.lower()}"
+        if before is None:
+            state = "now a draft"
+        elif design == services.digest_of(queries.design_of(study)):
+            state = f"as the file says, {study.state.lower()}: nothing was changed"
+        else:
+            state = "a draft, rewritten as the file says"
         hint = f" Next: study prepare {study.slug}" if is_draft else ""
         self._say(f"Study {study.slug} is {state}.{hint}")
 

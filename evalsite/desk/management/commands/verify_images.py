@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from rich.console import Console
 
+from evalsite.desk.wording import images_words
 from evalsite.studies.models import Entry, Study, System
 from generation.models import Image
 from generation.spec import Recipe
@@ -57,7 +58,8 @@ class Command(BaseCommand):
         if not n_recipes:
             raise CommandError("There is no finished image to verify.")
         if failed:
-            raise CommandError(f"{failed} images are not as stored: see above.")
+            are = "is" if failed == 1 else "are"
+            raise CommandError(f"{images_words(failed)} {are} not as stored: see above.")
         self._say("All as stored.")
 
     def _show(self, one: RecipeFindings, names: dict[str, str], tolerance: int) -> int:
@@ -72,14 +74,14 @@ class Command(BaseCommand):
             self._say(f"  {identical} of {len(found)} stored files unchanged (imported)")
         else:
             self._say(
-                f"  {identical} identical, {near} within {tolerance} grey levels, {len(failing)} "
+                f"  {identical} identical, {near} within {_levels(tolerance)}, {len(failing)} "
                 f"different or damaged; largest difference {largest}, mean {mean:.4f}"
             )
         for name, now in one.now.items():
             then = one.then[name]
             self._say(f"  {name}: {now}" if then == now else f"  {name}: was {then}, is {now}")
         for finding in failing:
-            why = finding.problem or f"differs by up to {finding.largest} grey levels"
+            why = finding.problem or f"differs by up to {_levels(finding.largest)}"
             self._say(f"  image {finding.image.pk} ({finding.image.prompt[:60]}): {why}")
         return len(failing)
 
@@ -103,6 +105,11 @@ def _images(slug: str | None) -> tuple[QuerySet[Image], dict[str, str]]:
     return images, names
 
 
+def _levels(n: int | None) -> str:
+    return f"{n} grey level{'' if n == 1 else 's'}"
+
+
 def _named(recipe: dict[str, Any]) -> str:
-    steps = f", {recipe['steps']} steps" if recipe.get("steps") else ""
+    n = recipe.get("steps")
+    steps = f", {n} step{'' if n == 1 else 's'}" if n else ""
     return f"{recipe['checkpoint']}{steps}"

@@ -80,8 +80,11 @@ class Command(BaseCommand):
             n_prompts = len({image.prompt for image in own})
             sizes = Counter(f"{width} x {height}" for width, height in (one.size for one in own))
             told = ", ".join(f"{n:,} of {size}" for size, n in sizes.most_common(3))
-            self.stdout.write(f"  {system}: {n_prompts:,} prompts, images: {told}")
-        if brought.n_left:
+            prompts = "1 prompt" if n_prompts == 1 else f"{n_prompts:,} prompts"
+            self.stdout.write(f"  {system}: {prompts}, images: {told}")
+        if brought.n_left == 1:
+            self.stdout.write("  1 image of another prompt was left out.")
+        elif brought.n_left:
             self.stdout.write(f"  {brought.n_left:,} images of other prompts were left out.")
         self.stdout.write("\n  In the study file, with a label and a licence of your own:\n")
         for system in brought.systems:
