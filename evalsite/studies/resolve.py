@@ -134,7 +134,10 @@ def _told_apart(systems: Iterable[ResolvedSystem]) -> tuple[ResolvedSystem, ...]
     for system in systems:
         same = first.setdefault(system.recipe.digest, system.key) if system.recipe else system.key
         if same != system.key:
-            problem = f'the recipe is that of "{same}" again: every pair of the two would be alike'
+            problem = (
+                f'"{same}" and "{system.key}" have the same recipe: raters would see the same '
+                "image twice"
+            )
             system = replace(system, problems=(*system.problems, problem))
         told.append(system)
     return tuple(told)

@@ -202,7 +202,7 @@ def bring(folder: Path, *, at: datetime) -> dict[str, int]:
 
 
 def clean_up_refused() -> None:
-    with pytest.raises(CommandError, match=r"^1 imports or makers of display files are at work"):
+    with pytest.raises(CommandError, match=r"^1 import or maker of display files is at work"):
         clean("--wait", "0")
 
 

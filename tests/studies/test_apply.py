@@ -51,7 +51,7 @@ def test_two_systems_of_one_recipe_are_refused_and_named(tmp_path):
     with pytest.raises(CannotApply) as refused:
         draft(tmp_path, systems=same)
     assert refused.value.problems == [
-        'c: the recipe is that of "a" again: every pair of the two would be alike'
+        'c: "a" and "c" have the same recipe: raters would see the same image twice'
     ]
     assert not Study.objects.exists()
 

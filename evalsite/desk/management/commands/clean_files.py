@@ -97,8 +97,10 @@ def _reasons(found: leftovers.Leftovers) -> list[str]:
     if n := leftovers.n_claimed(found):
         reasons.append(f"{images_words(n)} {'is' if n == 1 else 'are'} still held by workers")
     if n := leftovers.n_writing(found):
+        who, are, were = "imports or makers", "are", "were"
+        if n == 1:
+            who, are, were = "import or maker", "is", "was"
         reasons.append(
-            f"{n} imports or makers of display files are at work, or were killed less than a day "
-            "ago"
+            f"{n:,} {who} of display files {are} at work, or {were} killed less than a day ago"
         )
     return reasons
