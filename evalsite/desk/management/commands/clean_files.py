@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from evalsite.desk.wording import images_words
 from evalsite.studies.models import DISPLAY
+from evalsite.studies.wording import counted
 from generation import leftovers
 from generation.models import IMAGES
 
@@ -95,7 +95,7 @@ def _reasons(found: leftovers.Leftovers) -> list[str]:
     """Who could still let a row point at one of the files, in words."""
     reasons = []
     if n := leftovers.n_claimed(found):
-        reasons.append(f"{images_words(n)} {'is' if n == 1 else 'are'} still held by workers")
+        reasons.append(f"{counted(n, 'image')} {'is' if n == 1 else 'are'} still held by workers")
     if n := leftovers.n_writing(found):
         who, are, were = "imports or makers", "are", "were"
         if n == 1:

@@ -7,8 +7,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from rich.console import Console
 
-from evalsite.desk.wording import images_words
 from evalsite.studies.models import Entry, Study, System
+from evalsite.studies.wording import counted
 from generation.models import Image
 from generation.spec import Recipe
 from generation.verifying import RecipeFindings, verify, worst
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             raise CommandError("There is no finished image to verify.")
         if failed:
             are = "is" if failed == 1 else "are"
-            raise CommandError(f"{images_words(failed)} {are} not as stored: see above.")
+            raise CommandError(f"{counted(failed, 'image')} {are} not as stored: see above.")
         self._say("All as stored.")
 
     def _show(self, one: RecipeFindings, names: dict[str, str], tolerance: int) -> int:
