@@ -279,8 +279,8 @@ def test_a_sample_that_is_no_number_is_told_once(tmp_path):
 def test_a_system_that_is_no_key_is_refused_and_moves_no_cursor(tmp_path):
     study = study_of_manifest(tmp_path / "images", system="ev\x1b[2Jil")
     assert refused(tmp_path / "images", study=study) == [
-        "alpha-1.png: system: expected a key of small letters, digits, - and _, at most 60, "
-        "got 'ev\\x1b[2Jil'",
+        "line 2, alpha-1.png: system: expected a key of small letters, digits, - and _, "
+        "at most 60, got 'ev\\x1b[2Jil'",
         f'alpha: no image (sample 0) for prompt "{PROMPTS[1]}"',
     ]
 
