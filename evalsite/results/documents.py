@@ -24,6 +24,7 @@ from evalsite.results import (
     elo_table,
     presentation,
     queries,
+    record_lines,
     tables,
     wording,
 )
@@ -195,7 +196,7 @@ def page_context(report: Report) -> Json:
         "facts": report.data["study"],
         "options": report.summary.options,
         "confidence": wording.confidence_text(report.summary.options.confidence),
-        "tiles": presentation.tiles(report.data),
+        "tiles": record_lines.tiles(report.data),
         "declared": declared.claim_lines(
             report.summary.verdicts, report.summary.design.systems, names
         ),
@@ -208,11 +209,11 @@ def page_context(report: Report) -> Json:
         "parts": presentation.criterion_parts(report.asked, names, report.summary),
         "ticks": charts.TICKS,
         "methods": (*methods(report.data, names), *declared.looks_facts(report.summary)),
-        "raters": presentation.flagged_raters(report.data),
-        "honest_signs": presentation.honest_signs(report.data),
-        "left_out": presentation.left_out(report.data, names) if in_study else (),
-        "image_notes": presentation.image_notes(report.data, names) if in_study else (),
-        "systems": presentation.system_lines(report.data, names) if in_study else (),
+        "raters": record_lines.flagged_raters(report.data),
+        "honest_signs": record_lines.honest_signs(report.data),
+        "left_out": record_lines.left_out(report.data, names) if in_study else (),
+        "image_notes": record_lines.image_notes(report.data, names) if in_study else (),
+        "systems": record_lines.system_lines(report.data, names) if in_study else (),
         "speed": speed_figure(report.data, names),
     }
 

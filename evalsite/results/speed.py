@@ -4,7 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from evalsite.results import charts, wording
-from evalsite.results.presentation import Names, title_of, where_text
+from evalsite.results.presentation import Names, title_of
+from evalsite.results.record_lines import where_text
 from evalsite.results.report import Json
 
 
