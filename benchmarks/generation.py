@@ -31,6 +31,7 @@ def main() -> None:
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="evalsite-bench-") as folder:
         os.environ |= {"VAR_DIR": folder, "LOG_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
+        os.environ["PAINTING_LATENCY"] = "off"  # single images are timed here
         os.environ["CHECKPOINT_DIRS"] = f"{folder}/checkpoints"
         for name in ("DATABASE_URL", "STORAGE_URL", "PAINTING_OPTIONS", "PAINTING_DEVICE"):
             os.environ.pop(name, None)

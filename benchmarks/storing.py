@@ -113,11 +113,19 @@ class Waiting:
         self._pictures = pictures
         self._paint_ms = paint_ms
 
-    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Any]:
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Any]]:
         from generation.pipelines import Painting
 
-        time.sleep(self._paint_ms * len(prompts) / 1000)
-        return [Painting(self._pictures[seed % len(self._pictures)], False) for seed in seeds]
+        done = time.perf_counter() + self._paint_ms * len(prompts) / 1000
+
+        def wait() -> list[Any]:
+            time.sleep(max(0.0, done - time.perf_counter()))
+            return [Painting(self._pictures[seed % len(self._pictures)], False) for seed in seeds]
+
+        return wait
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Any]:
+        return self.begin(prompts, seeds)()
 
     def hasten(self, asked: Sequence[str]) -> None:
         pass

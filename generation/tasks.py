@@ -5,8 +5,9 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import RawValue
@@ -35,7 +36,7 @@ LOADING_LEASE = timedelta(minutes=30)
 FIRST_LEASE = timedelta(minutes=15)  # sixteen images of a large model on a small card
 STORING_LEASE = timedelta(minutes=15)  # for a store that is slow: see `_Sitting._store_dry`
 SLOW_STORE_S = 10.0  # far less than any lease
-DRYERS = max(4, min(8, os.cpu_count() or 4))  # threads: more than cores, they wait for the disk
+DRYERS = max(4, min(16, os.cpu_count() or 4))  # threads: more than cores, they wait for the disk
 
 # Shared with the child that is forked later. Raw, so that a child killed at the wrong moment
 # cannot leave a lock behind.
@@ -258,10 +259,45 @@ def _in_words(error: Exception) -> str:
 class _Attempt:
     """What came of a batch, in plain values: no traceback that keeps tensors alive."""
 
+    easel: Easel
+    batch: list[Image]
     paintings: list[Painting] = field(default_factory=list)
     reason: str = ""
     too_large: bool = False
-    seconds: float = 0.0
+    seconds: float = 0.0  # of painting, without what was done between begin and end
+    _wait: Callable[[], list[Painting]] = list
+
+    def begin(self) -> None:
+        """Tell the device to paint."""
+        prompts, seeds = zip(*((image.prompt, image.seed) for image in self.batch))
+        with self._minded():
+            self._wait = self.easel.painter.begin(prompts, seeds)
+
+    def end(self) -> None:
+        """Wait until it is painted."""
+        wait, self._wait = self._wait, list  # and lets go of what it holds on the device
+        with self._minded():
+            self.paintings = wait()
+        if not self.reason:
+            self.easel.learn(len(self.batch), self.seconds)
+
+    @contextmanager
+    def _minded(self) -> Iterator[None]:
+        """Note the time, and what went wrong. Memory is freed after the except blocks, when no
+        frame holds it any more."""
+        started = time.perf_counter()
+        try:
+            yield
+            self.seconds += time.perf_counter() - started
+            return
+        except DeviceLostError:
+            raise
+        except MemoryFullError as error:
+            self.reason, self.too_large = str(error), True
+        except Exception as error:  # a prompt can break a painter in ways nobody listed
+            self.reason = f"Painting failed. {_in_words(error)}"
+        self._wait = list
+        self.easel.painter.free()
 
 
 @dataclass
@@ -269,9 +305,9 @@ class _Sitting:
     """One claim, painted batch by batch.
 
     While a batch is painted, the one before dries: other threads encode it and write its files.
-    Once they are whole, this thread points its rows at them, and goes on. So the database is
-    asked by one thread alone, no more than two batches are in memory, and painting waits where
-    storing is slower.
+    Once they are whole, this thread points its rows at them, while the device is at work. So the
+    database is asked by one thread alone, no more than two batches are in memory, and painting
+    waits where storing is slower.
     """
 
     easel: Easel
@@ -316,8 +352,10 @@ class _Sitting:
         self.at_hand = batch
         if batch[0].attempts > 1:  # it may kill: what is painted must not be lost with it
             self._store_dry()
-        attempt = _attempt(self.easel, batch)
+        attempt = _Attempt(self.easel, batch)
+        attempt.begin()
         self._store_dry()
+        attempt.end()
         self.at_hand = []
         if attempt.too_large:
             self._split(batch, attempt.reason)
@@ -404,23 +442,3 @@ def _dry(image: Image, painting: Painting, provenance: dict[str, Any]) -> Writte
     except Exception as error:  # a side too long for the format, among others
         return f"The picture cannot be stored. {_in_words(error)}"
     return services.write_painting(image, encoded, provenance=provenance)
-
-
-def _attempt(easel: Easel, batch: list[Image]) -> _Attempt:
-    """Paint a batch. Memory is freed after the except blocks, when no frame holds it any more."""
-    started = time.perf_counter()
-    try:
-        paintings = easel.painter.paint(
-            [image.prompt for image in batch], [image.seed for image in batch]
-        )
-        seconds = time.perf_counter() - started
-        easel.learn(len(batch), seconds)
-        return _Attempt(paintings, seconds=seconds)
-    except DeviceLostError:
-        raise
-    except MemoryFullError as error:
-        failed = _Attempt(reason=str(error), too_large=True)
-    except Exception as error:  # a prompt can break a painter in ways nobody listed
-        failed = _Attempt(reason=f"Painting failed. {_in_words(error)}")
-    easel.painter.free()
-    return failed

@@ -4,7 +4,7 @@ imported by a family's own module, in the worker's child, and nowhere else.
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -55,8 +55,13 @@ class Painter(Protocol):
     batch_size: int  # what to try first
     largest_batch: int  # and up to which more may be faster
 
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Painting]]:
+        """Tell the device to paint, which goes on by itself where it can; what comes back waits
+        for it, and hands over one painting per prompt, each from its own seed. Before that nothing
+        else may be begun. Both raise MemoryFullError."""
+
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
-        """One painting per prompt, each from its own seed. Raises MemoryFullError."""
+        """Begin, and wait."""
 
     def hasten(self, asked: Sequence[str]) -> None:
         """Paint the same sooner, by those of OPTIONS, or by what suits the device."""

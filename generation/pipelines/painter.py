@@ -1,7 +1,8 @@
 """What painters of all families do alike. A family says how its pipeline is called."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import diffusers
@@ -47,36 +48,31 @@ class PipelinePainter:
 
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
         """Paint prompts together, each from its own noise, so that batch mates do not matter."""
+        return self.begin(prompts, seeds)()
+
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Painting]]:
+        """The same in two steps: a CUDA device still decodes while the caller goes on."""
         # On the CPU and one an image: the same noise on every device and in every batch.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in self._filled(seeds)]
-        try:
-            with torch.no_grad(), speed.nothing_offloaded():
-                pixels = torch.as_tensor(self._sample(self._filled(prompts), generators))
-                pixels = pixels[: len(prompts)]
-                finite = bool(torch.isfinite(pixels).all())
-                # Where they are: a byte each crosses over in place of four.
-                pictures = (pixels.float() * 255).round().to(torch.uint8).cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise MemoryFullError(str(error)) from None
-        except MemoryError:
-            raise MemoryFullError("no memory left on this machine") from None
-        except torch.AcceleratorError as error:
-            if "out of memory" in str(error):
-                raise MemoryFullError(str(error)) from None
-            raise DeviceLostError(str(error)) from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):  # how the CPU's allocator says it
-                raise MemoryFullError(str(error)) from None
-            raise
-        if not finite:
-            raise ArithmeticError(
-                f"pixels that are not numbers: this model overflows in {self._recipe.dtype}"
-            )
-        cut = [self._is_truncated(prompt) for prompt in prompts]
-        return [
-            Painting(Pictures.fromarray(picture), truncated)
-            for picture, truncated in zip(pictures, cut)
-        ]
+        with _plain_errors(), torch.no_grad(), speed.nothing_offloaded():
+            pixels = torch.as_tensor(self._sample(self._filled(prompts), generators))
+            pixels = pixels[: len(prompts)]
+            are_finite = torch.isfinite(pixels).all()
+            # Where they are: a byte each crosses over in place of four, in a picture's order.
+            levels = (pixels.float() * 255).round().to(torch.uint8).contiguous()
+        truncated = [self._is_truncated(prompt) for prompt in prompts]
+
+        def wait() -> list[Painting]:
+            with _plain_errors():
+                pictures = levels.cpu().numpy()
+                if not are_finite:
+                    dtype = self._recipe.dtype
+                    raise ArithmeticError(
+                        f"pixels that are not numbers: this model overflows in {dtype}"
+                    )
+            return [Painting(Pictures.fromarray(one), cut) for one, cut in zip(pictures, truncated)]
+
+        return wait
 
     def free(self) -> None:
         """Hand unused memory back to the device."""
@@ -130,6 +126,25 @@ class PipelinePainter:
         return bool(limits) and all(
             len(tokenizer(prompt).input_ids) > limit for tokenizer, limit in limits
         )
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a device and its allocators raise, by what a worker must do about it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryFullError(str(error)) from None
+    except MemoryError:
+        raise MemoryFullError("no memory left on this machine") from None
+    except torch.AcceleratorError as error:
+        if "out of memory" in str(error):
+            raise MemoryFullError(str(error)) from None
+        raise DeviceLostError(str(error)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):  # how the CPU's allocator says it
+            raise MemoryFullError(str(error)) from None
+        raise
 
 
 def _device_name(device: Any) -> str:

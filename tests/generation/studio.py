@@ -64,6 +64,10 @@ class Sketcher:
         self._on_prompt = on_prompt
         self._largest = largest
 
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Painting]]:
+        painted = self.paint(prompts, seeds)
+        return lambda: painted
+
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Painting]:
         self.batches.append(list(prompts))
         if len(prompts) > self._largest:

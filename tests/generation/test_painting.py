@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from signal import SIGKILL
 from typing import NoReturn
@@ -15,7 +15,7 @@ from django.db import connections
 from generation import services, tasks
 from generation.models import Image
 from generation.pace import BatchSize
-from generation.pipelines import DeviceLostError
+from generation.pipelines import DeviceLostError, Painting
 from generation.spec import Recipe
 from tests.generation.studio import (
     Sketcher,
@@ -127,6 +127,23 @@ def test_the_size_that_fitted_is_remembered_even_when_another_pipeline_came_betw
 def more() -> list[int]:
     wants = [services.Want(recipe(), f"another prompt {n}", n) for n in range(8)]
     return list(services.request_images(wants, at=NOON).values())
+
+
+class Late(Sketcher):
+    """Of what goes wrong on the device one hears when one waits for it."""
+
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Painting]]:
+        return lambda: self.paint(prompts, seeds)
+
+
+def test_what_goes_wrong_is_heard_of_late_and_treated_alike():
+    poison = raise_on("prompt 5", ValueError("poison"))
+    painter = Late(batch_size=4, largest=2, on_prompt=poison)
+    ids = queued(6)
+    paint(ids, painter)
+    assert statuses(ids) == [*["READY"] * 5, "FAILED"]
+    assert [len(batch) for batch in painter.batches] == [4, 2, 2, 2, 1, 1, 1]
+    assert "poison" in Image.objects.get(pk=ids[5]).error
 
 
 def test_an_image_too_large_for_the_device_fails_with_that_reason():

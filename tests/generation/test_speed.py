@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers.hooks import group_offloading
+from diffusers.models import modeling_utils
+from diffusers.utils.torch_utils import get_module_execution_device
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -59,11 +61,26 @@ def test_while_painting_nothing_is_searched_for_parts_that_lie_elsewhere(checkpo
     painter = load(checkpoints, "none")
     searched: list[torch.nn.Module] = []
     monkeypatch.setattr(group_offloading, "_get_top_level_group_offload_hook", searched.append)
+    monkeypatch.setattr(torch.nn.Module, "modules", lambda self: searched.append(self) or [])
     painter.paint(PROMPTS, SEEDS)
     assert searched == []
     module = torch.nn.Module()
     assert not group_offloading._is_group_offload_enabled(module)
     assert searched == [module]  # others are searched as ever
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder_2"])
+def test_what_is_found_without_a_search_is_what_a_search_finds(checkpoints, part):
+    module: Any = getattr(load(checkpoints, "none")._pipeline, part)
+    module.to(torch.bfloat16)
+    kept = next(name for name, _ in module.named_parameters())
+    searched = modeling_utils.get_parameter_dtype(module), get_module_execution_device(module)
+    with speed.nothing_offloaded():
+        found = modeling_utils.get_parameter_dtype(module), get_module_execution_device(module)
+        assert found == searched == (torch.bfloat16, torch.device("cpu"))
+        module.get_parameter(kept).data = module.get_parameter(kept).data.float()
+        module._keep_in_fp32_modules = [kept]
+        assert modeling_utils.get_parameter_dtype(module) == torch.bfloat16
 
 
 def test_devices_use_what_suits_them():
