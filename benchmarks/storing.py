@@ -80,8 +80,8 @@ def parts(pictures: Sequence[Any]) -> dict[str, float]:
     from django.core.files.base import ContentFile
     from django.core.files.storage import default_storage
 
+    from generation.easel import DRYERS
     from generation.encoding import encode
-    from generation.tasks import DRYERS
 
     def seconds(act: Callable[[Any], Any], one: Any) -> float:
         started = time.perf_counter()
@@ -142,6 +142,7 @@ def paint_through(painter: Waiting, n: int) -> float:
     from django.utils import timezone
 
     from generation import services, tasks
+    from generation.easel import Studio
     from generation.models import Image
     from generation.services import Want
     from generation.spec import Recipe
@@ -160,7 +161,7 @@ def paint_through(painter: Waiting, n: int) -> float:
     )
     wants = [Want(recipe, "noise", next(_seeds)) for _ in range(n)]
     ids = list(services.request_images(wants, at=timezone.now()).values())
-    studio = tasks.Studio(lambda _recipe: painter)
+    studio = Studio(lambda _recipe: painter)
     started = time.perf_counter()
     for first in range(0, n, services.CHUNK):
         tasks.paint_chunk(

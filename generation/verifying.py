@@ -14,7 +14,8 @@ import numpy as np
 from django.db.models import QuerySet
 from PIL import Image as Pictures
 
-from generation import services, tasks
+from generation import services
+from generation.easel import Easel, Studio, new_studio
 from generation.encoding import encode
 from generation.models import Image
 from generation.spec import Recipe
@@ -64,7 +65,7 @@ def verify(
     Imported images are held against their stored hash alone.
     """
     ready = images.filter(status=Image.Status.READY)
-    studio = tasks.new_studio()
+    studio = new_studio()
     for digest in (
         ready.order_by("recipe_digest").values_list("recipe_digest", flat=True).distinct()
     ):
@@ -79,7 +80,7 @@ def _draw(rows: QuerySet[Image], sample: int, seed: int) -> list[Image]:
     return list(rows.filter(digest__in=drawn).order_by("digest"))
 
 
-def _of_recipe(images: Sequence[Image], studio: tasks.Studio, as_painted: bool) -> RecipeFindings:
+def _of_recipe(images: Sequence[Image], studio: Studio, as_painted: bool) -> RecipeFindings:
     recipe = images[0].recipe
     stored = [(image, *_stored(image)) for image in images]
     if recipe["family"] == "imported":
@@ -96,7 +97,7 @@ def _of_recipe(images: Sequence[Image], studio: tasks.Studio, as_painted: bool) 
     return RecipeFindings(recipe, found, {name: str(facts.get(name, "")) for name in VERSIONS})
 
 
-def _set_up(recipe: Recipe, studio: tasks.Studio) -> tuple[tasks.Easel | None, str]:
+def _set_up(recipe: Recipe, studio: Studio) -> tuple[Easel | None, str]:
     """The loaded pipeline, or why there is none. What is not here is not downloaded."""
     if missing := services.preflight(recipe):
         return None, "it cannot be painted here: " + "; ".join(missing)

@@ -29,16 +29,16 @@ def _mutant(fault: str, broken: str) -> Callable[[Callable[[], None]], Callable[
 
 @_mutant("none", "the last batch of a message is not stored")
 def last_batch_lost() -> None:
-    from generation.tasks import _Sitting
+    from generation.sitting import Sitting
 
-    paint = _Sitting._paint_batch
+    paint = Sitting._paint_batch
 
     def paint_batch(self: Any) -> None:
         paint(self)
         if not self.todo:
             self.drying = []
 
-    _Sitting._paint_batch = paint_batch  # type: ignore[method-assign]
+    Sitting._paint_batch = paint_batch  # type: ignore[method-assign]
 
 
 @_mutant("child-killed", "a message is acknowledged before it is dealt with")
@@ -126,12 +126,12 @@ def attempts_not_counted() -> None:
 
 @_mutant("prompt-kills", "after a death the batch is tried together again")
 def mates_not_spared() -> None:
-    from generation.tasks import _Sitting
+    from generation.sitting import Sitting
 
     def next_batch(self: Any) -> list[Any]:
         return [self.todo.popleft() for _ in range(min(len(self.todo), self.easel.batch_size))]
 
-    _Sitting._next_batch = next_batch  # type: ignore[method-assign]
+    Sitting._next_batch = next_batch  # type: ignore[method-assign]
 
 
 @_mutant("timing-kills", "that timing began is not noted")
@@ -144,13 +144,13 @@ def timings_not_counted() -> None:
 @_mutant("memory-full", "a batch that does not fit fails")
 def batches_not_halved() -> None:
     from generation import services
-    from generation.tasks import _Sitting
+    from generation.sitting import Sitting
 
     def split(self: Any, batch: list[Any], reason: str) -> None:
         for image in batch:
             services.store_failure(self.claim, image, reason=reason, at=self.now())
 
-    _Sitting._split = split  # type: ignore[method-assign]
+    Sitting._split = split  # type: ignore[method-assign]
 
 
 @_mutant("weights-missing", "a failure is not stored")
@@ -162,9 +162,9 @@ def failures_not_stored() -> None:
 
 @_mutant("disk-full", "what could not be stored keeps its attempt")
 def full_disk_counts() -> None:
-    from generation.tasks import _Sitting
+    from generation.sitting import Sitting
 
-    _Sitting._unstored = lambda self: []  # type: ignore[method-assign]
+    Sitting._unstored = lambda self: []  # type: ignore[method-assign]
 
 
 @_mutant("file-damaged", "a stored file is taken for what was stored")

@@ -10,6 +10,7 @@ from PIL import Image as Pictures
 
 from evalsite.studies.catalogue import find
 from generation import tasks
+from generation.easel import Studio, new_studio
 from generation.encoding import encode
 from generation.importing import import_images
 from generation.manifest import read_manifest
@@ -33,8 +34,8 @@ def tiny(dirs: list[Path], steps: int = 1) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def studio() -> tasks.Studio:
-    return tasks.new_studio()
+def studio() -> Studio:
+    return new_studio()
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def painted(settings, tmp_path, studio) -> list[Image]:
     return list(Image.objects.filter(pk__in=ids).order_by("pk"))
 
 
-def paint(recipe: Recipe, ids: list[int], studio: tasks.Studio) -> None:
+def paint(recipe: Recipe, ids: list[int], studio: Studio) -> None:
     tasks.paint_chunk(recipe.as_json(), ids, studio=studio, task_id="task", now=lambda: NOON)
 
 

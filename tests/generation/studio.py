@@ -9,6 +9,7 @@ from django.core.files.storage import default_storage
 from PIL import Image as Pictures
 
 from generation import services, tasks
+from generation.easel import Studio
 from generation.models import Image
 from generation.pipelines import MemoryFullError, Painting
 from generation.services import Want
@@ -96,7 +97,7 @@ def paint(
     tasks.paint_chunk(
         Image.objects.get(pk=image_ids[0]).recipe,
         image_ids,
-        studio=tasks.Studio(lambda _recipe: used),
+        studio=Studio(lambda _recipe: used),
         task_id=task_id,
         now=lambda: at,
         **options,

@@ -9,6 +9,7 @@ import pytest
 from django.core.management import call_command
 
 from generation import pace, services, tasks
+from generation.easel import Easel, Studio
 from generation.models import Image, Pace
 from generation.pace import BatchSize
 from generation.pipelines import DeviceLostError, MemoryFullError, Painting
@@ -24,7 +25,7 @@ SECOND_LOT = 100  # seeds from here on were not asked for before
 def work(ids: list[int], painter: Sketcher | None = None, **options: Any) -> Sketcher:
     """What a worker does that has just started."""
     used = painter or Sketcher()
-    studio = tasks.Studio(lambda _recipe: used, remembers=True)
+    studio = Studio(lambda _recipe: used, remembers=True)
     stored = Image.objects.get(pk=ids[0]).recipe
     tasks.paint_chunk(stored, ids, studio=studio, task_id="task", now=lambda: NOON, **options)
     return used
@@ -342,7 +343,7 @@ def test_the_first_lease_is_made_for_images_as_slow_as_the_one_that_was_timed(se
 
 
 def test_a_lease_is_made_for_the_larger_batch():
-    easel = tasks.Easel(Sketcher(), BatchSize(4, 8))
+    easel = Easel(Sketcher(), BatchSize(4, 8))
     easel.learn(4, 20)
     easel.learn(4, 20)
     assert easel.batch_size == 8

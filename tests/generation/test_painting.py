@@ -13,6 +13,7 @@ import pytest
 from django.db import connections
 
 from generation import services, tasks
+from generation.easel import Easel, Studio
 from generation.models import Image
 from generation.pace import BatchSize
 from generation.pipelines import DeviceLostError, Painting
@@ -114,7 +115,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_attempt_is_lost():
 
 def test_the_size_that_fitted_is_remembered_even_when_another_pipeline_came_between():
     painter = Sketcher(largest=2, batch_size=8)
-    studio = tasks.Studio(lambda _recipe: painter)
+    studio = Studio(lambda _recipe: painter)
     for steps in (2, 3, 2):
         ids = queued(8, recipe(steps=steps)) if steps == 3 or not painter.batches else more()
         tasks.paint_chunk(
@@ -205,7 +206,7 @@ def test_weights_that_cannot_be_loaded_fail_every_image_with_the_reason():
         raise OSError("unet is not there")
 
     tasks.paint_chunk(
-        recipe().as_json(), ids, studio=tasks.Studio(load), task_id="task", now=lambda: NOON
+        recipe().as_json(), ids, studio=Studio(load), task_id="task", now=lambda: NOON
     )
     assert statuses(ids) == ["FAILED"] * 3
     error = Image.objects.get(pk=ids[0]).error
@@ -217,7 +218,7 @@ def test_a_recipe_of_an_unknown_family_fails_with_the_reason():
     ids = queued(1)
     stored = Image.objects.get().recipe | {"family": "sculpture"}
     tasks.paint_chunk(
-        stored, ids, studio=tasks.Studio(lambda _r: Sketcher()), task_id="t", now=lambda: NOON
+        stored, ids, studio=Studio(lambda _r: Sketcher()), task_id="t", now=lambda: NOON
     )
     assert statuses(ids) == ["FAILED"]
     assert "family" in Image.objects.get().error
@@ -229,7 +230,7 @@ def test_a_model_whose_loading_kills_is_not_loaded_without_end():
 
     def deliver(died_before: bool) -> None:
         tasks.paint_chunk(
-            recipe().as_json(), ids, studio=tasks.Studio(lambda _recipe: die()), task_id="task",
+            recipe().as_json(), ids, studio=Studio(lambda _recipe: die()), task_id="task",
             died_before=died_before, now=lambda: NOON,
         )  # fmt: skip
 
@@ -246,7 +247,7 @@ def test_one_pipeline_is_loaded_at_a_time_and_the_former_let_go_first():
         painters.append(Sketcher())
         return painters[-1]
 
-    studio = tasks.Studio(load)
+    studio = Studio(load)
     for steps in (1, 1, 2, 1):
         studio.easel(recipe(steps=steps))
     assert len(painters) == 3
@@ -260,7 +261,7 @@ def loads_of(messages: list[list[int]]) -> list[int]:
         loads.append(loaded.steps or 0)
         return Sketcher()
 
-    studio = tasks.Studio(load)
+    studio = Studio(load)
     for number, ids in enumerate(messages):
         tasks.paint_message(ids, studio=studio, task_id=f"message {number}", now=lambda: NOON)
     return loads
@@ -282,7 +283,7 @@ def test_what_was_tried_before_waits_for_its_own_message():
 
 
 def test_a_lease_outlasts_ten_of_the_slowest_batch_and_a_minute():
-    easel = tasks.Easel(Sketcher(), BatchSize(4, 4))
+    easel = Easel(Sketcher(), BatchSize(4, 4))
     assert easel.lease >= timedelta(minutes=15)  # nobody knows yet how long a batch takes
     easel.slowest_s = 0.1
     assert easel.lease == services.MIN_LEASE

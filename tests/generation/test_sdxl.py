@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from generation import pipelines, weights
+from generation.easel import Studio
 from generation.models import Image, Pace
 from generation.pipelines import Painter
 from generation.spec import Recipe, folder_revision
-from generation.tasks import Studio, paint_chunk
+from generation.tasks import paint_chunk
 from tests.generation.random_sdxl import random_unet
 from tests.generation.studio import queued, recipe, statuses
 from tests.world import NOON

@@ -9,7 +9,9 @@ import pytest
 from django.db import DatabaseError, connection
 from PIL import Image as Pictures
 
-from generation import services, tasks
+from generation import services, sitting, tasks
+from generation.easel import Studio
+from generation.encoding import encode
 from generation.models import Image
 from generation.pipelines import DeviceLostError, Painting
 from generation.storage import DurableStorage
@@ -90,8 +92,8 @@ def test_a_store_slower_than_a_lease_does_not_cost_the_claim(store, monkeypatch)
         connection.close()
 
     store.wait_s, store.on_save = 0.1, staticmethod(come)
-    monkeypatch.setattr(tasks, "SLOW_STORE_S", 0.01)
-    studio = tasks.Studio(lambda _recipe: Sketcher())
+    monkeypatch.setattr(sitting, "SLOW_STORE_S", 0.01)
+    studio = Studio(lambda _recipe: Sketcher())
     studio.easel(recipe()).slowest_s = 0.1  # so that a lease is a minute
     tasks.paint_chunk(recipe().as_json(), ids, studio=studio, task_id="task", now=lambda: NOON)
     assert [one.images for one in taken] == [()] * 4
@@ -144,7 +146,7 @@ def test_a_picture_that_no_file_can_hold_fails_alone_and_at_once():
 
 def test_a_batch_is_stored_in_one_transaction(django_assert_max_num_queries):
     held = claim(queued(16))
-    picture = tasks.encode(Pictures.new("RGB", (8, 8)))
+    picture = encode(Pictures.new("RGB", (8, 8)))
     written = [services.write_painting(one, picture, provenance={}) for one in held.images]
     with django_assert_max_num_queries(16 + 2):  # its beginning and its end
         assert services.store_paintings(held, written, at=NOON) == 16
@@ -153,7 +155,7 @@ def test_a_batch_is_stored_in_one_transaction(django_assert_max_num_queries):
 def test_storing_again_what_a_failed_commit_may_have_stored_keeps_its_file():
     ids = queued(2)
     held = claim(ids)
-    picture = tasks.encode(Pictures.new("RGB", (8, 8)))
+    picture = encode(Pictures.new("RGB", (8, 8)))
     written = [services.write_painting(one, picture, provenance={}) for one in held.images]
     services.store_paintings(held, written, at=NOON)
     services.store_paintings(held, written, at=NOON)
