@@ -20,6 +20,7 @@ from torch.utils import _pytree as trees
 from generation.pipelines import OPTIONS
 
 ON_CUDA = ("graphs",)
+N_COMPILED = 64
 N_REMEMBERED = 256  # prompts: 81 MB with the two encoders of SDXL in half precision
 
 
@@ -44,7 +45,7 @@ def hasten(pipeline: Any, options: Iterable[str]) -> None:
         if "fused-qkv" in options and hasattr(part, "fuse_qkv_projections"):
             part.fuse_qkv_projections()
         if "compile" in options:
-            part.compile_repeated_blocks(dynamic=False)
+            _compile_blocks(part)
     if "compile" in options and vae is not None:
         vae.decoder.forward = torch.compile(vae.decoder.forward, dynamic=False)
     if "graphs" in options:
@@ -53,6 +54,16 @@ def hasten(pipeline: Any, options: Iterable[str]) -> None:
         for part in (*denoisers, *encoders, decoder):
             if part is not None:
                 part.forward = Graphed(part.forward)
+
+
+def _compile_blocks(part: torch.nn.Module) -> None:
+    """Compile what a model is made of many times over. The whole of it would take minutes, and a
+    UNet's residual blocks twenty seconds more for each size of a batch, for 4% at best."""
+    # One for each width of a block and size of a batch; beyond eight torch compiles no more.
+    torch._dynamo.config.recompile_limit = N_COMPILED
+    for block in part.modules():
+        if type(block).__name__ in (getattr(part, "_repeated_blocks", None) or ()):
+            block.compile(dynamic=False)
 
 
 @contextmanager

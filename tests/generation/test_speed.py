@@ -20,7 +20,7 @@ from generation import pipelines, weights
 from generation.pipelines import speed
 from generation.spec import folder_revision
 from tests.generation import studio
-from tests.generation.random_sdxl import save_random_sdxl
+from tests.generation.random_sdxl import random_unet, save_random_sdxl
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, SEEDS = ["a cat", "a dog", "a cat"], [1, 2, 3]
@@ -81,6 +81,21 @@ def test_what_is_found_without_a_search_is_what_a_search_finds(checkpoints, part
         module.get_parameter(kept).data = module.get_parameter(kept).data.float()
         module._keep_in_fp32_modules = [kept]
         assert modeling_utils.get_parameter_dtype(module) == torch.bfloat16
+
+
+def test_blocks_are_compiled_for_more_sizes_of_a_batch_than_torch_would():
+    unet = random_unet()
+    speed._compile_blocks(unet)
+    compiled = {
+        type(part).__name__ for part in unet.modules() if part._compiled_call_impl is not None
+    }
+    assert compiled == {"BasicTransformerBlock"}
+    widths, sizes = 2, 6  # of SDXL's blocks, of batches from 1 to 32
+    assert torch._dynamo.config.recompile_limit >= 2 * widths * sizes
+
+
+def test_a_model_that_names_no_blocks_is_left_as_it_is():
+    speed._compile_blocks(torch.nn.Sequential(torch.nn.Linear(1, 1)))
 
 
 def test_devices_use_what_suits_them():
