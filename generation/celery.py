@@ -22,8 +22,9 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # however long it is away, no worker needs a restart
     broker_transport_options={
-        # Longer than any chunk takes. Nothing waits for it: a child that dies has its message put
-        # back at once, and for a worker that dies the sweep sends a new one.
+        # Nothing waits for it: a child that dies has its message put back at once, and for a worker
+        # that dies the sweep sends a new one. A message whose worker paints on for longer comes to
+        # another, who finds nothing of it left.
         "visibility_timeout": 12 * 3600,
         "unacked_restore_throttle": 1,
         # Fail at once when the broker is away: the sweep will send again.

@@ -49,6 +49,11 @@ class Easel:
         larger = max(1.0, self.batch_size / before)
         self.slowest_s = max(self.slowest_s, seconds * larger)
 
+    def keep(self) -> None:
+        """Let other processes know what was learnt."""
+        if self.memory is not None:
+            self.memory.keep(self.batch)
+
     @property
     def lease(self) -> timedelta:
         """How long a claim holds: far longer than a batch, so that only the dead lose it.

@@ -45,9 +45,16 @@ def claimable(*, at: datetime, task_id: str = "") -> Q:
     once, what the process that died had claimed.
     """
     free = Q(status=Image.Status.QUEUED) | Q(status=Image.Status.CLAIMED, lease_expires_at__lt=at)
-    if task_id:
-        free |= Q(status=Image.Status.CLAIMED, claim_token__startswith=f"{task_id}:")
-    return free
+    return free | _claimed_by(task_id) if task_id else free
+
+
+def _claimed_by(task_id: str) -> Q:
+    return Q(status=Image.Status.CLAIMED, claim_token__startswith=f"{task_id}:")
+
+
+def left_by(task_id: str) -> list[int]:
+    """What a task of this id had claimed when its process died, its message's own or not."""
+    return list(Image.objects.filter(_claimed_by(task_id)).values_list("pk", flat=True))
 
 
 def wanted_by_recipe(

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Case, F, QuerySet, When
+from django.db.models import Case, F, Q, QuerySet, When
 
 from generation import messages, queries, weights
 from generation.encoding import Encoded
@@ -218,14 +218,8 @@ def claim_images(
     An image under which the painter died three times is FAILED here and now.
     """
     token = f"{task_id}:{secrets.token_hex(8)}"
-    _change(
-        Image.objects.filter(queries.claimable(at=at, task_id=task_id), pk__in=image_ids),
-        status=Image.Status.CLAIMED,
-        claim_token=token,
-        lease_expires_at=at + lease,
-    )
-    claimed = Image.objects.filter(pk__in=image_ids, claim_token=token).order_by("pk")
-    claim = Claim(token, tuple(claimed))
+    free = queries.claimable(at=at, task_id=task_id)
+    claim = Claim(token, _claimed(image_ids, free, token, until=at + lease))
     for image in claim.images:
         if image.attempts >= MAX_ATTEMPTS:
             reason = (
@@ -234,6 +228,26 @@ def claim_images(
             )
             store_failure(claim, image, reason=reason, at=at)
     return Claim(token, tuple(one for one in claim.images if one.attempts < MAX_ATTEMPTS))
+
+
+def claim_more(
+    claim: Claim, image_ids: Sequence[int], *, lease: timedelta, at: datetime
+) -> tuple[Image, ...]:
+    """Claim further images under the same token, those that are free."""
+    return _claimed(image_ids, queries.claimable(at=at), claim.token, until=at + lease)
+
+
+def _claimed(
+    image_ids: Sequence[int], free: Q, token: str, *, until: datetime
+) -> tuple[Image, ...]:
+    rows = Image.objects.filter(pk__in=image_ids)
+    _change(
+        rows.filter(free),
+        status=Image.Status.CLAIMED,
+        claim_token=token,
+        lease_expires_at=until,
+    )
+    return tuple(rows.filter(claim_token=token).order_by("pk"))
 
 
 def renew(claim: Claim, batch: Sequence[Image], *, lease: timedelta, at: datetime) -> list[Image]:

@@ -1,9 +1,9 @@
-"""One claim, painted batch by batch: what a worker does between claim and rows."""
+"""A claim, painted batch by batch: what a worker does between claim and rows."""
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,6 +88,7 @@ class Sitting:
     claim: Claim
     now: Clock
     dryers: ThreadPoolExecutor
+    more: Callable[[], Sequence[int]] = list  # what else may be claimed, once nothing is left
     todo: deque[Image] = field(default_factory=deque)
     at_hand: list[Image] = field(default_factory=list)
     drying: list[tuple[Image, Future[Written | str]]] = field(default_factory=list)
@@ -100,7 +101,7 @@ class Sitting:
         # Those under which the painter died before come last, and alone: see `_next_batch`.
         self.todo.extend(sorted(self.claim.images, key=lambda image: image.attempts > 0))
         try:
-            while self.todo:
+            while self.todo or self._claim_more():
                 if stop():
                     raise StoppedError
                 self._paint_batch()
@@ -116,6 +117,15 @@ class Sitting:
             finally:
                 services.release(self.claim, [*self.at_hand, *self._unstored()])
             raise
+
+    def _claim_more(self) -> bool:
+        """Go on with other images, under the same token, while the last batch dries."""
+        lease, at = self.easel.lease, self.now()
+        images = services.claim_more(self.claim, self.more(), lease=lease, at=at)
+        self.claim = Claim(self.claim.token, (*self._unstored(), *images))
+        self.todo.extend(images)
+        self.easel.keep()
+        return bool(images)
 
     def _paint_batch(self) -> None:
         chosen = self._next_batch()

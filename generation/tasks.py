@@ -79,15 +79,22 @@ def paint_message(
 ) -> None:
     """Paint a message's images, a recipe at a time.
 
-    Loading is dear. So whatever waits for the pipeline that is loaded is painted before another
-    takes its place, whichever message speaks of it. What was tried before stays with its own.
+    Loading is dear, and so is waiting until the last batch is stored. So whatever else waits for
+    the pipeline that is loaded is painted with them, whichever message speaks of it, and before
+    another pipeline takes its place. What was tried before stays with its own message.
     """
-    how: _How = {"studio": studio, "task_id": task_id, "now": now, "stop": stop}
-    for recipe, ids in queries.wanted_by_recipe(image_ids, task_id=task_id, at=now()):
+
+    def fresh() -> list[int]:
         resident = studio.resident
-        if resident and resident.as_json() != recipe:
-            while fresh := queries.never_tried(resident, most=services.CHUNK, at=now()):
-                paint_chunk(resident.as_json(), fresh, **how)
+        return queries.never_tried(resident, most=services.CHUNK, at=now()) if resident else []
+
+    how: _How = {"studio": studio, "task_id": task_id, "now": now, "stop": stop, "more": fresh}
+    suspects = queries.left_by(task_id) if died_before else []
+    asked = [*image_ids, *suspects]
+    for recipe, ids in queries.wanted_by_recipe(asked, task_id=task_id, at=now()):
+        resident = studio.resident
+        if resident and resident.as_json() != recipe and (waiting := fresh()):
+            paint_chunk(resident.as_json(), waiting, **how)
         paint_chunk(recipe, ids, died_before=died_before, **how)
 
 
@@ -96,6 +103,7 @@ class _How(TypedDict):
     task_id: str
     now: Clock
     stop: Callable[[], bool]
+    more: Callable[[], Sequence[int]]
 
 
 def paint_chunk(
@@ -107,8 +115,9 @@ def paint_chunk(
     now: Clock,
     died_before: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    more: Callable[[], Sequence[int]] = list,
 ) -> None:
-    """Paint those of some images that can be claimed; the pipeline is loaded first."""
+    """Paint those of some images that can be claimed, then `more`; the pipeline is loaded first."""
     suspects = image_ids if died_before else ()
     loading = services.claim_images(suspects, task_id=task_id, lease=LOADING_LEASE, at=now())
     if died_before and not loading.images:  # all failed by now, or others paint them
@@ -127,10 +136,9 @@ def paint_chunk(
             easel.memory.time(easel.painter, easel.batch, at=now())
     claim = services.claim_images(image_ids, task_id=task_id, lease=easel.lease, at=now())
     try:
-        Sitting(easel, claim, now, studio.dryers).paint_all(stop)
+        Sitting(easel, claim, now, studio.dryers, more).paint_all(stop)
     finally:
-        if easel.memory is not None:
-            easel.memory.keep(easel.batch)
+        easel.keep()
 
 
 def _set_up(

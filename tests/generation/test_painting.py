@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from signal import SIGKILL
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from django.db import connections
@@ -17,6 +17,7 @@ from generation.easel import Easel, Studio
 from generation.models import Image
 from generation.pace import BatchSize
 from generation.pipelines import DeviceLostError, Painting
+from generation.sitting import StoppedError
 from generation.spec import Recipe
 from tests.generation.studio import (
     Sketcher,
@@ -273,6 +274,66 @@ def test_what_waits_for_the_loaded_pipeline_is_painted_before_another_is_loaded(
     assert loads_of([one[:2], two[:2], one[2:], two[2:]]) == [1, 2]
     assert statuses([*one, *two]) == ["READY"] * 8
     assert attempts([*one, *two]) == [1] * 8
+
+
+class Device(Sketcher):
+    """Works on while its caller does something else; `n_ready` says how much that was."""
+
+    n_ready: list[int]
+
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Painting]]:
+        wait = super().begin(prompts, seeds)
+
+        def waited() -> list[Painting]:
+            self.n_ready.append(Image.objects.filter(status=Image.Status.READY).count())
+            return wait()
+
+        return waited
+
+
+def message(ids: list[int], painter: Sketcher, **options: Any) -> None:
+    """What a worker does that has just started, and loads this painter for all recipes."""
+    how: dict[str, Any] = {"task_id": "task", "now": lambda: NOON, **options}
+    tasks.paint_message(ids, studio=Studio(lambda _recipe: painter), **how)
+
+
+def test_a_worker_paints_on_and_stores_the_last_batch_of_a_message_meanwhile(monkeypatch):
+    monkeypatch.setattr(services, "CHUNK", 4)
+    ids, others = queued(10), queued(1, recipe(steps=3))
+    painter = Device(batch_size=2, largest_batch=2)
+    painter.n_ready = []
+    message(ids[:4], painter)
+    assert painter.n_ready == [0, 2, 4, 6, 8]
+    assert statuses(ids) == ["READY"] * 10
+    assert attempts(ids) == [1] * 10
+    assert statuses(others) == ["QUEUED"]
+
+
+def test_a_clean_stop_while_painting_on_keeps_what_is_done(monkeypatch):
+    monkeypatch.setattr(services, "CHUNK", 4)
+    ids = queued(12)
+    painter = Sketcher(batch_size=2, largest_batch=2)
+    with pytest.raises(StoppedError):
+        message(ids[:4], painter, stop=lambda: len(painter.batches) == 3)
+    assert statuses(ids) == ["READY"] * 6 + ["QUEUED"] * 6
+    assert attempts(ids) == [1] * 6 + [0] * 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_dies_while_painting_on_is_followed_at_once(monkeypatch):
+    """The message comes again, and with it what the dead had claimed beside it."""
+    monkeypatch.setattr(services, "CHUNK", 4)
+    ids = queued(8)
+
+    def kill(prompt: str) -> None:
+        if prompt == "prompt 6":
+            die()
+
+    painter = Sketcher(batch_size=2, largest_batch=2, on_prompt=kill)
+    assert in_a_process(lambda: message(ids[:4], painter)) == -SIGKILL
+    assert statuses(ids) == ["READY"] * 4 + ["CLAIMED"] * 4
+    message(ids[:4], Sketcher(), died_before=True)
+    assert statuses(ids) == ["READY"] * 8
 
 
 def test_what_was_tried_before_waits_for_its_own_message():

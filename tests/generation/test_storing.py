@@ -163,23 +163,6 @@ def test_storing_again_what_a_failed_commit_may_have_stored_keeps_its_file():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_is_stored_while_the_device_paints_the_next():
-    n_ready: list[int] = []
-
-    class Device(Sketcher):
-        def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], Any]:
-            wait = super().begin(prompts, seeds)
-
-            def waited() -> list[Painting]:
-                n_ready.append(Image.objects.filter(status=Image.Status.READY).count())
-                return wait()
-
-            return waited
-
-    paint(queued(12), Device(batch_size=4))
-    assert n_ready == [0, 4, 8]
-
-
 def test_a_database_that_comes_back_finds_what_was_painted_before(monkeypatch):
     """The first transaction fails; the stop that this leads to stores what was painted."""
     ids = queued(6)
