@@ -120,8 +120,10 @@ class Sitting:
 
     def _claim_more(self) -> bool:
         """Go on with other images, under the same token, while the last batch dries."""
-        lease, at = self.easel.lease, self.now()
-        images = services.claim_more(self.claim, self.more(), lease=lease, at=at)
+        ids = self.more()
+        if not ids:
+            return False
+        images = services.claim_more(self.claim, ids, lease=self.easel.lease, at=self.now())
         self.claim = Claim(self.claim.token, (*self._unstored(), *images))
         self.todo.extend(images)
         self.easel.keep()

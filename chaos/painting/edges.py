@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,12 +25,15 @@ NAP = 0.02  # seconds
 
 
 class Edges:
-    """The steps of the message at hand, counted from its start, and what happens at each."""
+    """The steps of the message at hand, counted by name, and what happens at each.
+
+    By name, since a worker writes files in one thread and asks its database in another.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._task_id = ""
-        self._n_steps = 0
+        self._n_seen = Counter[str]()
         self._one_at_a_time = threading.Lock()  # several threads write files
 
     def enter(self) -> None:
@@ -41,7 +45,7 @@ class Edges:
         self._stand_at_model()
 
     def _begin(self, task_id: str, **_signal: Any) -> None:
-        self._task_id, self._n_steps = task_id, 0
+        self._task_id, self._n_seen = task_id, Counter()
         self._folder.note(task_id, BEGUN)
 
     def _end(self, **_signal: Any) -> None:
@@ -53,11 +57,11 @@ class Edges:
         if not self._task_id:
             return
         with self._one_at_a_time:
-            self._n_steps += 1
+            self._n_seen[step] += 1
             plan = self._folder.plan()
-            if plan.die_at == self._n_steps:
-                self._folder.set_plan(replace(plan, die_at=0))
-                self._die(f"before {step}")
+            if plan.die_at == numbered(step, self._n_seen[step]):
+                self._folder.set_plan(replace(plan, die_at=""))
+                self._die(f"before {plan.die_at}")
             self._folder.note(self._task_id, step)
 
     def _die(self, when: str) -> NoReturn:
@@ -124,6 +128,11 @@ class Edges:
             return paint(pipeline, *args, prompt=prompt, **options)
 
         StableDiffusionXLPipeline.__call__ = called
+
+
+def numbered(step: str, n: int) -> str:
+    """The n-th step of this name, by the name of a plan."""
+    return f"{step}, number {n}"
 
 
 def _like(module: Any, **changes: Any) -> SimpleNamespace:

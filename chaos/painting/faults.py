@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from chaos.painting.edges import BEGUN, DONE, HELD, KILLED, PAINTING
+from chaos.painting.edges import BEGUN, DONE, HELD, KILLED, PAINTING, numbered
 from chaos.painting.scene import PROMPTS, Scene, seeds, tiny
 from evalsite.studies import queries as study_queries
 from evalsite.studies import services as study_services
@@ -125,10 +125,11 @@ def worker_stopped(scene: Scene) -> None:
 
 @_fault("kill -9 before each step from message to row, a new image each time")
 def each_step(scene: Scene) -> None:
-    steps = _steps_of_one_image(scene)
+    names = _steps_of_one_image(scene)
     scene.injure()
+    steps = [numbered(name, names[: n + 1].count(name)) for n, name in enumerate(names)]
     for number, step in enumerate(steps, 1):
-        scene.plan(die_at=number)
+        scene.plan(die_at=step)
         (image,) = scene.ask(1)
         scene.recover()
         scene.until_quiet()
@@ -138,7 +139,7 @@ def each_step(scene: Scene) -> None:
         ready = scene.rows([image]).filter(status=Image.Status.READY).exists()
         scene.promise(ready, f"after a death before {step} the image is not READY")
     # Whole or not, a file that has no row yet stays behind: the row might have been written.
-    storing = steps[steps.index("temporary file") + 1 : steps.index(DONE)]
+    storing = names[names.index("temporary file") + 1 : names.index(DONE)]
     scene.judge(orphans_allowed=len(storing))
 
 

@@ -19,7 +19,7 @@ class Plan:
     too_large: str = ""  # this prompt alone fills the device's memory
     largest: int = 0  # so many images fit in the device's memory; 0: any number
     disk_full: bool = False
-    die_at: int = 0  # the process dies before this step of the next message, once
+    die_at: str = ""  # the process dies before this step of the next message, once
 
 
 @dataclass(frozen=True)
