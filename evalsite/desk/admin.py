@@ -121,7 +121,7 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
         "prompt_source",
         "notes",
         "spec_sha256",
-        "n_planned",
+        "votes_planned",
         "created_at",
         "opened_at",
         "closed_at",
@@ -138,7 +138,7 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
                     "baseline",
                     "votes_per_comparison",
                     "votes_per_rater",
-                    "n_planned",
+                    "votes_planned",
                     "on_failure",
                     "on_blank",
                     "on_duplicate",
@@ -254,6 +254,10 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
         """Claims and looks, as the study file declares them."""
         names = dict(study.systems.values_list("key", "label")) if study.pk else {}
         return "\n".join(declared_lines(study.claims, study.looks, names)) or "-"
+
+    @admin.display
+    def votes_planned(self, study: Study) -> str:
+        return "-" if study.n_planned is None else f"{study.n_planned:,}"
 
     # Acts
 
