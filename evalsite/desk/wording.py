@@ -28,6 +28,8 @@ STUDY_HELP = {  # a field of a study -> what it says
     "display_size": "Pixels of the square in which raters see an image.",
     "resampler": "How larger images are made smaller.",
     "upscaler": "How smaller images are made larger. Empty: they never are.",
+    "prompts_from": "The file of its prompts, and what was kept and drawn of them.",
+    "settings_from": "Where each setting comes from, as the study file says.",
     "spec_sha256": "Of the design, as frozen when the study opened.",
 }
 

@@ -3,6 +3,7 @@
 Study itself is registered by `evalsite.desk.admin`, the one room that can also open and close.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -10,6 +11,9 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Field, ForeignKey, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import urlize
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from pydantic import ValidationError as RecipeError
 
 from evalsite.studies import pace_admin  # noqa: F401  (it registers its page)
@@ -17,8 +21,8 @@ from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
 from evalsite.studies.prompts import control_problem
 from evalsite.studies.services import remove_entries
-from evalsite.studies.spec_problems import recipe_words
-from generation.admin import ReadOnly
+from evalsite.studies.spec_problems import flat_sources, recipe_words
+from generation.admin import ReadOnly, in_lines
 from generation.spec import Recipe
 
 # Django's own classes take a type parameter only when a type checker looks.
@@ -35,6 +39,16 @@ def lock_for_editing(study: Study) -> None:
         lock_draft(study)
     except StudyNotDraft as error:
         raise PermissionDenied(str(error)) from error
+
+
+def facts_in_lines(facts: Mapping[str, Any]) -> SafeString | str:
+    """Names and values, a line each, those of a table in a table as in a study file; addresses as
+    links."""
+    lines = []
+    for name, value in flat_sources(facts).items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        lines.append(format_html("<b>{}</b>: {}", name, urlize(text)))
+    return in_lines(*lines)
 
 
 class PlainTexts:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.html import format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from pydantic import ValidationError
 
 from evalsite.studies.models import System
-from generation.admin import ReadOnly
+from generation.admin import ReadOnly, in_lines
 from generation.models import Image, Pace
 from generation.spec import Recipe
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:  # Django's own class takes no type parameter when it runs
 else:
     PaceModelAdmin = admin.ModelAdmin
 
-LINE_END = mark_safe("<br>")
 PACE_HELP = {
     "latency": "The median over single images, from prompt to pixels.",
     "n_paints": "How many images that median is of.",
@@ -97,19 +95,19 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
     def painted_on(self, pace: Pace) -> SafeString | str:
         """All that tells two rows of one recipe apart: device, options, versions."""
         versions = ", ".join(f"{name} {version}" for name, version in pace.versions.items())
-        return _lines(pace.device, pace.options.replace(",", ", "), versions)
+        return in_lines(pace.device, pace.options.replace(",", ", "), versions)
 
     @admin.display(ordering="latency_ms")
     def one_image(self, pace: Pace) -> SafeString | str:
         if pace.latency_ms is None:
             return "-"
-        return _lines(f"{_three_digits(pace.latency_ms)} ms", f"median of {pace.n_paints:,}")
+        return in_lines(f"{_three_digits(pace.latency_ms)} ms", f"median of {pace.n_paints:,}")
 
     @admin.display(ordering="images_per_s")
     def in_batches(self, pace: Pace) -> SafeString | str:
         """A size may be known to serve best before it is known how well."""
         rate = f"{_three_digits(pace.images_per_s)} a second" if pace.images_per_s else ""
-        return _lines(rate, f"{pace.batch_size:,} at once" if pace.batch_size else "")
+        return in_lines(rate, f"{pace.batch_size:,} at once" if pace.batch_size else "")
 
     @admin.display(description="one image, ms", ordering="latency_ms")
     def latency(self, pace: Pace) -> str:
@@ -137,11 +135,6 @@ def _keys_by_recipe() -> dict[str, list[str]]:
             if key not in of_recipe:
                 of_recipe.append(key)
     return keys
-
-
-def _lines(*texts: str) -> SafeString | str:
-    """In one cell, so that a list fits beside the menu and the filters."""
-    return format_html_join(LINE_END, "{}", ([text] for text in texts if text)) or "-"
 
 
 def _three_digits(value: float | None) -> str:

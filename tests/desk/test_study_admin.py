@@ -230,6 +230,22 @@ def test_an_opened_design_and_laid_rows_are_read_only(tmp_path):
     assert study.title == "A small study"
 
 
+def test_where_a_study_comes_from_is_told_in_lines_with_links(tmp_path):
+    study = draft(tmp_path)
+    study.notes = {"seed": "our choice", "display.size": "<https://example.org/a>, page 5 & 6"}
+    study.prompt_source = {"file": "p.tsv", "include": {"Category": ["Food", "Arts"]}, "draw": 9}
+    study.save()
+    html = signed_in().get(page(study)).content.decode()
+    assert "<b>file</b>: p.tsv<br><b>include.Category</b>: Food, Arts<br><b>draw</b>: 9<" in html
+    link = '<a href="https://example.org/a" rel="nofollow">https://example.org/a</a>'
+    told = f"<b>display.size</b>: &lt;{link}&gt;, page 5 &amp; 6<"
+    assert f"<b>seed</b>: our choice<br>{told}" in html
+    save(signed_in_again(), study, title="Another")
+    study.refresh_from_db()
+    assert study.notes["seed"] == "our choice"
+    assert study.prompt_source["draw"] == 9
+
+
 CLAIM = {
     "kind": "equivalence",
     "first": "alpha",
