@@ -3,12 +3,13 @@
 Study itself is registered by `evalsite.desk.admin`, the one room that can also open and close.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import models
 from django.db.models import Field, ForeignKey, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import urlize
@@ -51,8 +52,47 @@ def facts_in_lines(facts: Mapping[str, Any]) -> SafeString | str:
     return in_lines(*lines)
 
 
+def _check_plain(text: str) -> None:
+    if problem := control_problem(text):
+        raise ValidationError(problem)
+
+
+def _check_plain_values(value: Any) -> None:
+    """JSON writes as `\\u0000` what PostgreSQL does not store."""
+    told = ((place, control_problem(text)) for place, text in _texts_in(value))
+    if problems := [f"{place}{problem}" for place, problem in told if problem]:
+        raise ValidationError(problems)
+
+
+def _texts_in(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of what was read as JSON, names as well, behind where it stands."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, list):
+        for number, item in enumerate(value, start=1):
+            yield from _texts_in(item, f"{place}number {number}: ")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            shown = name if name.isprintable() else ascii(name)
+            yield f"{place}name {shown}: ", name
+            yield from _texts_in(item, f"{place}{shown}: ")
+
+
+class PlainJSONField(forms.JSONField):
+    """What is refused is shown again as it was typed: no page can hold half a surrogate pair."""
+
+    default_validators = [_check_plain_values]
+
+    def prepare_value(self, value: Any) -> Any:
+        return super().prepare_value(value).encode(errors="backslashreplace").decode()
+
+
 class PlainTexts:
     """Of an admin page: no text has a control character, as none of a study file has."""
+
+    formfield_overrides: "Mapping[type[Field[Any, Any]], Mapping[str, Any]]" = {
+        models.JSONField: {"form_class": PlainJSONField}
+    }
 
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest | None, **kwargs: Any
@@ -61,11 +101,6 @@ class PlainTexts:
         if isinstance(field, forms.CharField) and not isinstance(field, forms.JSONField):
             field.validators.append(_check_plain)
         return field
-
-
-def _check_plain(text: str) -> None:
-    if problem := control_problem(text):
-        raise ValidationError(problem)
 
 
 class DraftRowAdmin(PlainTexts, RowAdmin):

@@ -383,7 +383,15 @@ def _name_problem(name: str) -> str:
 
 
 def control_problem(text: str) -> str:
-    """What is wrong with a text that holds a control character other than tabs and line ends; ""
-    where none is there. Not every database stores them, and no reader means one."""
-    bad = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), "")
-    return f"expected text, found the control character U+{ord(bad):04X}" if bad else ""
+    """What is wrong with a text that holds a control character other than tabs and line ends, or
+    half a surrogate pair, as JSON may; "" where none is there. Not every database stores them, and
+    no reader means one."""
+    bad = next((c for c in text if _is_unwritable(c)), "")
+    if not bad:
+        return ""
+    what = "half a character," if unicodedata.category(bad) == "Cs" else "the control character"
+    return f"expected text, found {what} U+{ord(bad):04X}"
+
+
+def _is_unwritable(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r"

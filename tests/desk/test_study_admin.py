@@ -1,5 +1,7 @@
 """Studies in the admin: a draft can be edited and led on, evidence and open studies only read."""
 
+from html import unescape
+
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -356,6 +358,35 @@ def test_control_characters_are_refused_in_forms(tmp_path):
         assert answer.status_code == 200
         assert "found the control character U+0007" in answer.content.decode()
     save(client, study, instructions="one\ttab\r\nand line ends")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "problem"),
+    [
+        (
+            r'{"checkpoint": "org/\u0000x"}',
+            "checkpoint: expected text, found the control character",
+        ),
+        (
+            r'{"timesteps": ["a", "\u0007"]}',
+            "timesteps: number 2: expected text, found the control",
+        ),
+        (r'{"stages": [{"\u0000": 1}]}', r"stages: number 1: name '\x00': expected text, found"),
+        (r'{"\ud800": [1, null, true]}', r"name '\ud800': expected text, found half a character"),
+        (r'{"checkpoint": "\ud800"}', "checkpoint: expected text, found half a character, U+D800"),
+        (r'"\u0007"', "expected text, found the control character U+0007"),
+        ('{"checkpoint": "a\0b"}', "Enter a valid JSON."),
+    ],
+)
+def test_control_characters_are_refused_in_json_at_their_field(tmp_path, recipe, problem):
+    system = draft(tmp_path).systems.first()
+    client = signed_in()
+    answer = client.post(page(system), fields_of(client, system) | {"recipe": recipe})
+    form = answer.context["adminform"].form
+    assert form.errors.keys() == {"recipe"}
+    (told,) = form.errors["recipe"]
+    assert told.startswith(problem)
+    assert recipe in unescape(answer.content.decode())  # as it was typed
 
 
 def test_a_recipe_must_be_one_that_can_be_painted(tmp_path):

@@ -145,6 +145,11 @@ def test_jsonl_is_one_object_a_line(tmp_path):
             "p.csv: line 2: expected CSV with quotes in pairs",
         ),
         ("p.jsonl", '{"text": "a"}\n{oops\n', "p.jsonl: line 2: expected one JSON object"),
+        (
+            "p.jsonl",
+            '{"text": "half of \\ud83d"}\n',
+            'p.jsonl: line 1, column "text": expected text, found half a character, U+D83D',
+        ),
         ("p.jsonl", '["a"]\n', "p.jsonl: line 1: expected a JSON object, found a list"),
     ],
 )
