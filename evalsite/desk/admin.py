@@ -246,7 +246,7 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
         found = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
         more = len(preparation.defects) - N_DEFECTS
         if more > 0:
-            found.append(f"and {more:,} more images to look at")
+            found.append(f"and {counted(more, 'more image')} to look at")
         return "\n".join([*rows, *preparation.obstacles, *found]) or "-"
 
     @admin.display

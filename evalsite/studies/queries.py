@@ -329,7 +329,7 @@ def too_small(study: Study) -> list[str]:
     rows = small.values("system__key").annotate(n=Count("pk")).order_by(F("system__position"))
     return [
         f"{row['system__key']}: "
-        f"{'1 image is' if row['n'] == 1 else '{:,} images are'.format(row['n'])} smaller than the "
+        f"{counted(row['n'], 'image')} {'is' if row['n'] == 1 else 'are'} smaller than the "
         f"display size of {study.display_size} pixels; choose a smaller one or declare an upscaler"
         for row in rows
     ]

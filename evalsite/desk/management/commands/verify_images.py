@@ -71,17 +71,20 @@ class Command(BaseCommand):
         largest, mean = worst(found)
         self._say(names.get(found[0].image.recipe_digest) or _named(one.recipe))
         if one.recipe["family"] == "imported":
-            self._say(f"  {identical} of {len(found)} stored files unchanged (imported)")
-        else:
             self._say(
-                f"  {identical} identical, {near} within {_levels(tolerance)}, {len(failing)} "
+                f"  {identical:,} of {counted(len(found), 'stored file')} unchanged (imported)"
+            )
+        else:
+            allowed = counted(tolerance, "grey level")
+            self._say(
+                f"  {identical} identical, {near} within {allowed}, {len(failing)} "
                 f"different or damaged; largest difference {largest}, mean {mean:.4f}"
             )
         for name, now in one.now.items():
             then = one.then[name]
             self._say(f"  {name}: {now}" if then == now else f"  {name}: was {then}, is {now}")
         for finding in failing:
-            why = finding.problem or f"differs by up to {_levels(finding.largest)}"
+            why = finding.problem or f"differs by up to {counted(finding.largest, 'grey level')}"
             self._say(f"  image {finding.image.pk} ({finding.image.prompt[:60]}): {why}")
         return len(failing)
 
@@ -105,11 +108,7 @@ def _images(slug: str | None) -> tuple[QuerySet[Image], dict[str, str]]:
     return images, names
 
 
-def _levels(n: int | None) -> str:
-    return f"{n} grey level{'' if n == 1 else 's'}"
-
-
 def _named(recipe: dict[str, Any]) -> str:
     n = recipe.get("steps")
-    steps = f", {n} step{'' if n == 1 else 's'}" if n else ""
+    steps = f", {counted(n, 'step')}" if n else ""
     return f"{recipe['checkpoint']}{steps}"
