@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from rich.console import Console
+from rich.text import Text
 
 from evalsite.studies.models import Entry, Study, System
 from evalsite.studies.wording import counted
@@ -82,13 +83,17 @@ class Command(BaseCommand):
             )
         for name, now in one.now.items():
             then = one.then[name]
-            self._say(f"  {name}: {now}" if then == now else f"  {name}: was {then}, is {now}")
+            if then == now:
+                self._say(f"  {name}: {now}")
+            else:
+                differs = f"  {name}: was {then or 'not recorded'}, is {now}   <- differs"
+                self._say(Text(differs, "yellow"))
         for finding in failing:
             why = finding.problem or f"differs by up to {counted(finding.largest, 'grey level')}"
             self._say(f"  image {finding.image.pk} ({finding.image.prompt[:60]}): {why}")
         return len(failing)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str | Text) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
 
