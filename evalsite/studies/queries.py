@@ -13,12 +13,11 @@ from pydantic import ValidationError
 from evalsite.studies.defects import Defect, defect_obstacles, find_defects
 from evalsite.studies.models import Comparison, Entry, Prompt, Study
 from evalsite.studies.progress import SystemProgress, progress
-from evalsite.studies.resolve import planned_pairs
+from evalsite.studies.resolve import missing_for, planned_pairs
 from evalsite.studies.spec_claims import claim_problems
 from evalsite.studies.spec_problems import recipe_words
 from evalsite.studies.wording import counted
 from generation.models import Image
-from generation.services import preflight
 from generation.spec import Recipe
 
 DONE_WITH = (Image.Status.READY, Image.Status.FAILED)
@@ -295,7 +294,7 @@ def missing_by_system(study: Study) -> dict[str, list[str]]:
         if ready and ready == study.prompts.count():
             continue
         try:
-            problems = preflight(Recipe.model_validate(system.recipe))
+            problems = missing_for(Recipe.model_validate(system.recipe))
         except ValidationError as error:
             problems = recipe_words(error)
         if problems:
