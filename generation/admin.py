@@ -9,8 +9,8 @@ from django.db.models import Model, QuerySet
 from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from PIL import Image as Pictures
 
 from generation import services
@@ -26,6 +26,7 @@ else:
     EventInline = admin.TabularInline
 
 PREVIEW = 256  # pixels
+LINE_END = mark_safe("<br>")
 
 
 class ReadOnly:
@@ -116,6 +117,11 @@ class WritingAdmin(ReadOnly, WritingModelAdmin):
         "than a day ago. While there is one, clean_files removes no file that it may still store."
     )
     list_display = ["began_at"]
+
+
+def in_lines(*texts: str) -> SafeString | str:
+    """What stands in one cell, or in one field, a line each; what is empty is left out."""
+    return format_html_join(LINE_END, "{}", ([text] for text in texts if text)) or "-"
 
 
 def preview_of(file: FieldFile) -> SafeString | str:

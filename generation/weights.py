@@ -298,8 +298,7 @@ def _snapshot(place: Place, variant: str) -> Path:
     files = ("*.json", "*.txt", "*.model", wanted)  # settings, both kinds of tokenizer, weights
     raise WeightsError(
         f"{field} {repository} at {commit} is not in this machine's hub cache ({hub_cache()}). "
-        f"If https://huggingface.co/{repository} asks for a licence, accept it first. Download: "
-        f"hf download {repository} --revision {commit} "
+        f"Download: hf download {repository} --revision {commit} "
         + " ".join(f"--include '{pattern}'" for pattern in files)
     )
 

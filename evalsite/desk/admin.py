@@ -23,7 +23,7 @@ from evalsite.desk.wording import (
     retried_words,
 )
 from evalsite.studies import painting, queries, services
-from evalsite.studies.admin import PlainTexts, lock_for_editing
+from evalsite.studies.admin import PlainTexts, facts_in_lines, lock_for_editing
 from evalsite.studies.locks import StudyNotDraft
 from evalsite.studies.models import Criterion, Entry, Study, System
 from evalsite.studies.painting import NoSuchSystem
@@ -118,10 +118,10 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
         "raters_start_at",
         "images",
         "declared",
-        "prompt_source",
-        "notes",
+        "prompts_from",
+        "settings_from",
         "spec_sha256",
-        "n_planned",
+        "votes_planned",
         "created_at",
         "opened_at",
         "closed_at",
@@ -138,7 +138,7 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
                     "baseline",
                     "votes_per_comparison",
                     "votes_per_rater",
-                    "n_planned",
+                    "votes_planned",
                     "on_failure",
                     "on_blank",
                     "on_duplicate",
@@ -152,8 +152,8 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
             "Where it comes from",
             {
                 "fields": [
-                    "prompt_source",
-                    "notes",
+                    "prompts_from",
+                    "settings_from",
                     "spec_sha256",
                     "created_at",
                     "opened_at",
@@ -246,7 +246,7 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
         found = [defect.sentence for defect in preparation.defects[:N_DEFECTS]]
         more = len(preparation.defects) - N_DEFECTS
         if more > 0:
-            found.append(f"and {more:,} more images to look at")
+            found.append(f"and {counted(more, 'more image')} to look at")
         return "\n".join([*rows, *preparation.obstacles, *found]) or "-"
 
     @admin.display
@@ -254,6 +254,18 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
         """Claims and looks, as the study file declares them."""
         names = dict(study.systems.values_list("key", "label")) if study.pk else {}
         return "\n".join(declared_lines(study.claims, study.looks, names)) or "-"
+
+    @admin.display(description="prompt source")
+    def prompts_from(self, study: Study) -> SafeString | str:
+        return facts_in_lines(study.prompt_source)
+
+    @admin.display(description="notes")
+    def settings_from(self, study: Study) -> SafeString | str:
+        return facts_in_lines(study.notes)
+
+    @admin.display
+    def votes_planned(self, study: Study) -> str:
+        return "-" if study.n_planned is None else f"{study.n_planned:,}"
 
     # Acts
 

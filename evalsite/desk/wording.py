@@ -18,7 +18,7 @@ STUDY_HELP = {  # a field of a study -> what it says
     "pairing": "Every two systems, or each system against the baseline.",
     "baseline": "The key of a system, where all others are compared with it.",
     "votes_per_comparison": "How many raters answer each criterion on each pair of images.",
-    "n_planned": "How many answers were planned when it opened; planned looks are shares of these.",
+    "votes_planned": "How many answers were planned when it opened; looks are shares of these.",
     "votes_per_rater": "At most so many pairs for one rater. Empty: all that are left.",
     "on_failure": "What leaves the study where an image cannot be made.",
     "on_blank": "What becomes of an image of one colour all over.",
@@ -28,6 +28,8 @@ STUDY_HELP = {  # a field of a study -> what it says
     "display_size": "Pixels of the square in which raters see an image.",
     "resampler": "How larger images are made smaller.",
     "upscaler": "How smaller images are made larger. Empty: they never are.",
+    "prompts_from": "The file of its prompts, and what was kept and drawn of them.",
+    "settings_from": "Where each setting comes from, as the study file says.",
     "spec_sha256": "Of the design, as frozen when the study opened.",
 }
 

@@ -277,10 +277,11 @@ def _obstacle(
 
 
 def _words(design: Design, free: Quantity | None = None) -> str:
+    each = design.votes_per_prompt
     parts = {
-        "raters": f"{design.raters:,} raters",
-        "prompts": f"{design.prompts:,} prompts",
-        "votes_per_prompt": f"{design.votes_per_prompt} votes on each prompt",
+        "raters": f"{design.raters:,} rater{'s' * (design.raters != 1)}",
+        "prompts": f"{design.prompts:,} prompt{'s' * (design.prompts != 1)}",
+        "votes_per_prompt": f"{each:,} vote{'s' * (each != 1)} on each prompt",
     }
     return ", ".join(words for name, words in parts.items() if name != free)
 

@@ -3,13 +3,18 @@
 Study itself is registered by `evalsite.desk.admin`, the one room that can also open and close.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import models
 from django.db.models import Field, ForeignKey, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import urlize
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from pydantic import ValidationError as RecipeError
 
 from evalsite.studies import pace_admin  # noqa: F401  (it registers its page)
@@ -17,8 +22,8 @@ from evalsite.studies.locks import StudyNotDraft, lock_draft
 from evalsite.studies.models import Comparison, Criterion, Entry, Prompt, Study, System
 from evalsite.studies.prompts import control_problem
 from evalsite.studies.services import remove_entries
-from evalsite.studies.spec_problems import recipe_words
-from generation.admin import ReadOnly
+from evalsite.studies.spec_problems import flat_sources, recipe_words
+from generation.admin import ReadOnly, in_lines
 from generation.spec import Recipe
 
 # Django's own classes take a type parameter only when a type checker looks.
@@ -37,8 +42,57 @@ def lock_for_editing(study: Study) -> None:
         raise PermissionDenied(str(error)) from error
 
 
+def facts_in_lines(facts: Mapping[str, Any]) -> SafeString | str:
+    """Names and values, a line each, those of a table in a table as in a study file; addresses as
+    links."""
+    lines = []
+    for name, value in flat_sources(facts).items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        lines.append(format_html("<b>{}</b>: {}", name, urlize(text)))
+    return in_lines(*lines)
+
+
+def _check_plain(text: str) -> None:
+    if problem := control_problem(text):
+        raise ValidationError(problem)
+
+
+def _check_plain_values(value: Any) -> None:
+    """JSON writes as `\\u0000` what PostgreSQL does not store."""
+    told = ((place, control_problem(text)) for place, text in _texts_in(value))
+    if problems := [f"{place}{problem}" for place, problem in told if problem]:
+        raise ValidationError(problems)
+
+
+def _texts_in(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of what was read as JSON, names as well, behind where it stands."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, list):
+        for number, item in enumerate(value, start=1):
+            yield from _texts_in(item, f"{place}number {number}: ")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            shown = name if name.isprintable() else ascii(name)
+            yield f"{place}name {shown}: ", name
+            yield from _texts_in(item, f"{place}{shown}: ")
+
+
+class PlainJSONField(forms.JSONField):
+    """What is refused is shown again as it was typed: no page can hold half a surrogate pair."""
+
+    default_validators = [_check_plain_values]
+
+    def prepare_value(self, value: Any) -> Any:
+        return super().prepare_value(value).encode(errors="backslashreplace").decode()
+
+
 class PlainTexts:
     """Of an admin page: no text has a control character, as none of a study file has."""
+
+    formfield_overrides: "Mapping[type[Field[Any, Any]], Mapping[str, Any]]" = {
+        models.JSONField: {"form_class": PlainJSONField}
+    }
 
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest | None, **kwargs: Any
@@ -47,11 +101,6 @@ class PlainTexts:
         if isinstance(field, forms.CharField) and not isinstance(field, forms.JSONField):
             field.validators.append(_check_plain)
         return field
-
-
-def _check_plain(text: str) -> None:
-    if problem := control_problem(text):
-        raise ValidationError(problem)
 
 
 class DraftRowAdmin(PlainTexts, RowAdmin):

@@ -6,7 +6,7 @@ The facts lie in catalogue.toml, each with its source. docs/systems.md is made f
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem, SystemSpec, Table
 
+LOG_IN = "hf auth login"
 CATALOGUE = Path(__file__).resolve().parent / "catalogue.toml"
 
 _SYSTEM: TypeAdapter[PaintedSystem | ImportedSystem] = TypeAdapter(SystemSpec)
@@ -114,6 +115,19 @@ def find(key: str) -> Entry:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known)}"
     raise UnknownSystem(f'there is no ready system "{key}"{hint}')
+
+
+def gate_problems(repositories: Iterable[str]) -> list[str]:
+    """What to do before the hub hands these out: of those known to be gated, and of those that the
+    catalogue knows nothing of. Of its others no gate is known, and nothing is said."""
+    problems = []
+    for name in dict.fromkeys(repositories):
+        facts, page = _read().weights.get(name), f"https://huggingface.co/{name}"
+        if facts is None:
+            problems.append(f"if {page} is gated: accept the licence there, then type: {LOG_IN}")
+        elif facts.gate:
+            problems.append(f"{name} is gated: {facts.gate} ({page}), then type: {LOG_IN}")
+    return problems
 
 
 def spread(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, str]]:

@@ -193,6 +193,6 @@ def take_out(study: Study, prompt_id: int, reasons: Reasons, *, at: datetime) ->
     else:
         touched = Q(first__in=reasons) | Q(second__in=reasons)
         n = Comparison.objects.filter(touched, removed_at=None).update(**fields)
-        what = f"{n} comparisons leave"
+        what = f"{counted(n, 'comparison')} {'leaves' if n == 1 else 'leave'}"
     if n:
         logger.warning("%s study %s: %s", what, study.slug, reason)

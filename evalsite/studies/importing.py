@@ -15,6 +15,7 @@ from evalsite.studies.models import Study
 from evalsite.studies.resolve import read_prompts_of
 from evalsite.studies.spec import load_spec, names_a_file
 from evalsite.studies.spec_problems import SpecError
+from evalsite.studies.wording import counted
 from generation.encoding import file_sha256
 from generation.layouts import TABLES, Row, read_layout
 from generation.manifest import (
@@ -102,7 +103,7 @@ def bring(
     if not ours:
         _check_place(root, layout, out, replace)
     if n_rows and not rows:
-        problems.append(f"{root}: none of its {n_rows:,} images is of a prompt of the study")
+        problems.append(f"{root}: {counted(n_rows, 'image')}, none of a prompt of the study")
     if not rows:
         raise ManifestError(listed(problems))
     images, of_files = _checked(root, rows)

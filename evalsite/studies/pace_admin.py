@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from pydantic import ValidationError
 
 from evalsite.studies.models import System
-from generation.admin import ReadOnly
+from generation.admin import ReadOnly, in_lines
 from generation.models import Image, Pace
 from generation.spec import Recipe
 
@@ -44,16 +45,7 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
         "How fast a recipe is painted on one kind of device: the time of a single image, and how "
         "many images at once serve best. A row that is deleted is found out anew."
     )
-    list_display = (
-        "systems",
-        "device",
-        "options",
-        "latency",
-        "n_paints",
-        "batch_size",
-        "throughput",
-        "measured_at",
-    )
+    list_display = ("systems", "painted_on", "one_image", "in_batches", "measured_at")
     list_filter = ("device", ("options", OptionsFilter))
     search_fields = ("recipe_digest",)
     ordering = ("-measured_at", "-id")
@@ -98,6 +90,24 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
             return "not known: no image has it any more"
         said = {name: value for name, value in image.recipe.items() if value not in ("", [], None)}
         return ", ".join(f"{name}: {value}" for name, value in said.items())
+
+    @admin.display(ordering="device")
+    def painted_on(self, pace: Pace) -> SafeString | str:
+        """All that tells two rows of one recipe apart: device, options, versions."""
+        versions = ", ".join(f"{name} {version}" for name, version in pace.versions.items())
+        return in_lines(pace.device, pace.options.replace(",", ", "), versions)
+
+    @admin.display(ordering="latency_ms")
+    def one_image(self, pace: Pace) -> SafeString | str:
+        if pace.latency_ms is None:
+            return "-"
+        return in_lines(f"{_three_digits(pace.latency_ms)} ms", f"median of {pace.n_paints:,}")
+
+    @admin.display(ordering="images_per_s")
+    def in_batches(self, pace: Pace) -> SafeString | str:
+        """A size may be known to serve best before it is known how well."""
+        rate = f"{_three_digits(pace.images_per_s)} a second" if pace.images_per_s else ""
+        return in_lines(rate, f"{pace.batch_size:,} at once" if pace.batch_size else "")
 
     @admin.display(description="one image, ms", ordering="latency_ms")
     def latency(self, pace: Pace) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from evalsite.studies.wording import counted
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_PROMPT_LENGTH = 4000
 MAX_NAME_LENGTH = 80  # of a category or a challenge
@@ -67,7 +69,8 @@ def read_prompts(path: Path, query: PromptQuery, *, seed: int) -> list[PromptRow
     if query.draw is None:
         return rows
     if query.draw > len(rows):
-        left = f"only {len(rows)} prompts are left to draw from"
+        are = "is" if len(rows) == 1 else "are"
+        left = f"only {counted(len(rows), 'prompt')} {are} left to draw from"
         raise PromptFileError([f"{path.name}: draw = {query.draw}, but {left}"])
     if query.stratify:
         return _draw_stratified(path, rows, query, query.draw, seed)
@@ -263,7 +266,8 @@ def _table(numbered: Iterator[tuple[int, list[str]]], problems: list[str]) -> It
         return
     for number, cells in numbered:
         if len(cells) > len(header):
-            problems.append(f"line {number}: expected {len(header)} columns, found {len(cells)}")
+            columns = counted(len(header), "column")
+            problems.append(f"line {number}: expected {columns}, found {len(cells)}")
             continue
         padded = cells + [""] * (len(header) - len(cells))
         yield number, dict(zip(header, (cell.strip() for cell in padded)))
@@ -383,7 +387,15 @@ def _name_problem(name: str) -> str:
 
 
 def control_problem(text: str) -> str:
-    """What is wrong with a text that holds a control character other than tabs and line ends; ""
-    where none is there. Not every database stores them, and no reader means one."""
-    bad = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), "")
-    return f"expected text, found the control character U+{ord(bad):04X}" if bad else ""
+    """What is wrong with a text that holds a control character other than tabs and line ends, or
+    half a surrogate pair, as JSON may; "" where none is there. Not every database stores them, and
+    no reader means one."""
+    bad = next((c for c in text if _is_unwritable(c)), "")
+    if not bad:
+        return ""
+    what = "half a character," if unicodedata.category(bad) == "Cs" else "the control character"
+    return f"expected text, found {what} U+{ord(bad):04X}"
+
+
+def _is_unwritable(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r"

@@ -13,12 +13,11 @@ from pydantic import ValidationError
 from evalsite.studies.defects import Defect, defect_obstacles, find_defects
 from evalsite.studies.models import Comparison, Entry, Prompt, Study
 from evalsite.studies.progress import SystemProgress, progress
-from evalsite.studies.resolve import planned_pairs
+from evalsite.studies.resolve import missing_for, planned_pairs
 from evalsite.studies.spec_claims import claim_problems
 from evalsite.studies.spec_problems import recipe_words
 from evalsite.studies.wording import counted
 from generation.models import Image
-from generation.services import preflight
 from generation.spec import Recipe
 
 DONE_WITH = (Image.Status.READY, Image.Status.FAILED)
@@ -295,7 +294,7 @@ def missing_by_system(study: Study) -> dict[str, list[str]]:
         if ready and ready == study.prompts.count():
             continue
         try:
-            problems = preflight(Recipe.model_validate(system.recipe))
+            problems = missing_for(Recipe.model_validate(system.recipe))
         except ValidationError as error:
             problems = recipe_words(error)
         if problems:
@@ -329,7 +328,7 @@ def too_small(study: Study) -> list[str]:
     rows = small.values("system__key").annotate(n=Count("pk")).order_by(F("system__position"))
     return [
         f"{row['system__key']}: "
-        f"{'1 image is' if row['n'] == 1 else '{:,} images are'.format(row['n'])} smaller than the "
+        f"{counted(row['n'], 'image')} {'is' if row['n'] == 1 else 'are'} smaller than the "
         f"display size of {study.display_size} pixels; choose a smaller one or declare an upscaler"
         for row in rows
     ]

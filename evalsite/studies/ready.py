@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from evalsite.studies.catalogue import Entry
+from evalsite.studies.catalogue import Entry, gate_problems
 from evalsite.studies.resolve import resolve_system
 from evalsite.studies.spec_systems import ImportedSystem
 from generation import machine, weights
@@ -24,13 +24,11 @@ def obstacles(
         if not problems:
             return []
         return [f"{entry.key} can only be imported: {entry.about.import_reason}", *problems]
-    missing = weights.absent(found.recipe) if found.recipe else _on_hub(entry)
-    problems += [
-        f"{place} is gated: {entry.weights[place].gate} (https://huggingface.co/{place}), "
-        "then type: hf auth login"
-        for place in missing
-        if entry.weights[place].gate
-    ]
+    if found.recipe:
+        missing = weights.absent(found.recipe)
+    else:
+        missing = _on_hub(entry)
+        problems += gate_problems(missing)
     return problems + _disk_problems(entry, missing) + _memory_problems(entry, device)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from evalsite.studies.catalogue import gate_problems
 from evalsite.studies.prompts import PromptFileError, PromptRow, read_prompts
 from evalsite.studies.spec import PromptFile, StudySpec
 from evalsite.studies.spec_problems import Sound, recipe_problems, recipe_words, unpinned
@@ -19,6 +20,7 @@ from evalsite.studies.spec_systems import ImportedSystem, PaintedSystem
 from generation.manifest import ImportedImage, ManifestError, read_manifest
 from generation.services import preflight
 from generation.spec import HUB_ID, Recipe, find_checkpoint, folder_revision, pin_key
+from generation.weights import absent
 
 
 class Unpinned(Exception):
@@ -192,7 +194,7 @@ def resolve_system(
         problems += error.problems
     except (ValidationError, ManifestError) as error:
         problems += recipe_words(error) if isinstance(error, ValidationError) else error.problems
-    missing = tuple(preflight(recipe)) if recipe else ()
+    missing = tuple(missing_for(recipe)) if recipe else ()
     return ResolvedSystem(
         key=system.key,
         label=system.label,
@@ -202,6 +204,12 @@ def resolve_system(
         missing=missing,
         sizes=frozenset(sizes),
     )
+
+
+def missing_for(recipe: Recipe) -> list[str]:
+    """What keeps a recipe from being painted on this machine, and what to do before weights that
+    are not here can be fetched."""
+    return [*preflight(recipe), *gate_problems(absent(recipe))]
 
 
 def _painted_recipe(system: PaintedSystem, folder: Path, folders: list[Path]) -> Recipe:

@@ -152,6 +152,7 @@ class VoteAdmin(EvidenceAdmin):
     )
     list_display = ("voted_at", "choice", "take", "response", "showing")  # the longest last
     list_filter = ("showing__criterion__study", "choice", "take")
+    fields = ("showing", "take", "choice", "response", "screen", "voted_at")
     list_select_related = SHOWN
 
     @admin.display(description="response, ms", ordering="response_ms")

@@ -13,6 +13,8 @@ from django.urls import reverse
 from playwright.sync_api import Browser, Page
 
 from evalsite.desk.wording import STUDY_HELP
+from evalsite.studies.models import Prompt, Study
+from evalsite.voting.services import close_study
 from generation.models import Pace
 from tests import world
 
@@ -21,7 +23,11 @@ OURS = [model for model in admin.site._registry if model._meta.app_label != "aut
 
 
 def words_of(client: Client, name: str, *args: object, **query: str) -> str:
-    html = client.get(reverse(f"admin:{name}", args=args), query).content.decode()
+    return words_in(client.get(reverse(f"admin:{name}", args=args), query))
+
+
+def words_in(answer: Any) -> str:
+    html = answer.content.decode()
     return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)))
 
 
@@ -82,6 +88,46 @@ def test_speeds_are_listed_by_the_systems_that_have_the_recipe(
     assert "system-1" in words_of(admin_client, "generation_pace_change", row.pk)
 
 
+def test_a_row_of_speeds_says_on_what_it_was_measured_and_with_what(admin_client: Client):
+    facts = {"recipe_digest": "0" * 64, "device": "paper", "versions": {"torch": "2.9.1"}}
+    timed = {"latency_ms": 12345.6, "n_paints": 5, "measured_at": world.NOON}
+    Pace.objects.create(**facts, options="graphs,compile", **timed)
+    Pace.objects.create(**facts, batch_size=4)
+    Pace.objects.create(**facts, options="compile", batch_size=128, images_per_s=1234.5)
+    said = words_of(admin_client, "generation_pace_changelist")
+    assert "paper graphs, compile torch 2.9.1 12,346 ms median of 5 - " in said
+    assert "paper torch 2.9.1 - 4 at once - " in said
+    assert "paper compile torch 2.9.1 - 1,234 a second 128 at once - " in said
+
+
+def test_counts_have_their_thousands_set_apart(admin_client: Client):
+    draft, opened = world.study(n_systems=0, n_prompts=0), world.open_study()
+    Prompt.objects.bulk_create(
+        Prompt(study=draft, position=number, text=f"scene {number}") for number in range(1234)
+    )
+    listed = words_of(admin_client, "studies_prompt_changelist")
+    assert "12 13 1,236 prompts" in listed  # after the pages
+    assert "Select all 1,236 prompts" in listed
+    assert "All 1,236 selected" in listed
+    searched = words_of(admin_client, "studies_prompt_changelist", q="scene")
+    assert "1,234 results ( 1,236 total )" in searched
+    act = {"action": "delete_selected", "select_across": 1, "_selected_action": [0]}
+    of_draft = f"{reverse('admin:studies_prompt_changelist')}?study__id__exact={draft.pk}"
+    asked = admin_client.post(of_draft, act)
+    assert "Prompts: 1,234" in words_in(asked)
+    Study.objects.filter(pk=opened.pk).update(n_planned=1440)
+    assert "Votes planned: 1,440 " in words_of(admin_client, "studies_study_change", opened.pk)
+    assert "Votes planned: - " in words_of(admin_client, "studies_study_change", draft.pk)
+
+
+def test_a_vote_s_page_says_how_long_it_took_as_the_list_does(admin_client: Client):
+    study = world.open_study()
+    vote = world.vote(world.showing(world.rater(study)))
+    close_study(study=study, at=world.NOON)
+    for name, *args in (("changelist",), ("change", vote.pk)):
+        assert "1,500" in words_of(admin_client, f"voting_vote_{name}", *args), name
+
+
 def test_the_menu_says_what_its_lists_hold(admin_client: Client):
     said = words_of(admin_client, "index")
     assert "Speeds of recipes" in said
@@ -118,6 +164,34 @@ def test_pages_fit_a_phone_and_can_be_read_in_light_and_dark(page: Page):
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
             found = Axe().run(page).response["violations"]
             assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], address
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_list_of_speeds_fits_a_desk(page: Page):
+    versions = {"torch": "2.9.1+cu128", "diffusers": "0.35.2", "transformers": "4.57.3"}
+    options = "graphs,channels-last,fused-qkv,autotune,compile,prompt-memory"
+    study = world.study()
+    study.systems.filter(position=0).update(key="some-model-of-images-at-fifty-steps")
+    study.systems.filter(position=1).update(key="a" * 60)
+    for position in (0, 1):
+        Pace.objects.create(
+            recipe_digest=world.recipe(position).digest,
+            device="NVIDIA H100 80GB HBM3",
+            options=options,
+            versions=versions,
+            latency_ms=12345.6,
+            n_paints=5,
+            measured_at=world.NOON.replace(minute=59, month=11, day=30),
+            batch_size=128,
+            images_per_s=1234.5,
+        )
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(reverse("admin:generation_pace_changelist"))
+    page.get_by_role("heading", name="Filter").wait_for()  # beside it, and so does the menu
+    wide, room = page.evaluate(
+        "(list => [list.scrollWidth, list.clientWidth])(document.querySelector('.results'))"
+    )
+    assert wide <= room
 
 
 @pytest.mark.django_db(transaction=True)

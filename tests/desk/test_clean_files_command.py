@@ -82,7 +82,7 @@ def test_a_young_file_stays_since_its_row_may_be_on_its_way():
     kept = stored()
     leave(hours_ago=20)
     assert clean() == "Removed 0 files that no row points at."
-    assert clean("--older-than", "12h") == "Removed 1 files that no row points at."
+    assert clean("--older-than", "12h") == "Removed 1 file that no row points at."
     assert stored_files() == kept
 
 
@@ -117,7 +117,7 @@ def test_what_raters_see_is_cleaned_up_alike():
 def test_a_dry_run_lists_and_removes_nothing():
     kept = stored()
     leave()
-    assert clean("--dry-run") == f"images/{LEFT}\n1 files would go, 3 have their row."
+    assert clean("--dry-run") == f"images/{LEFT}\n1 file would go, 3 have their row."
     assert stored_files() == kept | {LEFT}
 
 
@@ -162,7 +162,7 @@ def test_claims_are_waited_for_and_what_they_stored_meanwhile_stays(monkeypatch)
 
     later = threading.Timer(0.3, store)
     later.start()
-    assert clean() == "Removed 1 files that no row points at."
+    assert clean() == "Removed 1 file that no row points at."
     later.join()
     assert Image.objects.get(pk=held.images[0].pk).file.read() == PICTURE.content
 
@@ -250,9 +250,9 @@ def test_what_a_killed_import_left_goes_after_a_day(slow_store):
     killed = Writing.objects.create(began_at=timezone.now() - 23 * HOUR)
     clean_up_refused()
     Writing.objects.filter(pk=killed.pk).update(began_at=timezone.now() - 25 * HOUR)
-    assert clean("--dry-run").endswith("1 files would go, 9 have their row.")
+    assert clean("--dry-run").endswith("1 file would go, 9 have their row.")
     assert Writing.objects.exists()  # a dry run changes nothing
-    assert clean() == "Removed 1 files that no row points at."
+    assert clean() == "Removed 1 file that no row points at."
 
 
 @pytest.mark.django_db(transaction=True)

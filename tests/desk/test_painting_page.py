@@ -64,6 +64,11 @@ def statuses() -> dict[str, int]:
     return {name: names.count(name) for name in sorted(set(names))}
 
 
+def test_a_single_image_is_told_as_one():
+    study = asked(n_prompts=1, n_systems=1)
+    assert "0 of 1 image is ready" in shown(signed_in(), study)
+
+
 def test_it_says_how_far_each_system_is_and_why_images_failed():
     study = asked()
     world.paint(study, world.plain_picture, limit=1)

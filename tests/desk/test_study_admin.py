@@ -1,5 +1,7 @@
 """Studies in the admin: a draft can be edited and led on, evidence and open studies only read."""
 
+from html import unescape
+
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -230,6 +232,22 @@ def test_an_opened_design_and_laid_rows_are_read_only(tmp_path):
     assert study.title == "A small study"
 
 
+def test_where_a_study_comes_from_is_told_in_lines_with_links(tmp_path):
+    study = draft(tmp_path)
+    study.notes = {"seed": "our choice", "display.size": "<https://example.org/a>, page 5 & 6"}
+    study.prompt_source = {"file": "p.tsv", "include": {"Category": ["Food", "Arts"]}, "draw": 9}
+    study.save()
+    html = signed_in().get(page(study)).content.decode()
+    assert "<b>file</b>: p.tsv<br><b>include.Category</b>: Food, Arts<br><b>draw</b>: 9<" in html
+    link = '<a href="https://example.org/a" rel="nofollow">https://example.org/a</a>'
+    told = f"<b>display.size</b>: &lt;{link}&gt;, page 5 &amp; 6<"
+    assert f"<b>seed</b>: our choice<br>{told}" in html
+    save(signed_in_again(), study, title="Another")
+    study.refresh_from_db()
+    assert study.notes["seed"] == "our choice"
+    assert study.prompt_source["draw"] == 9
+
+
 CLAIM = {
     "kind": "equivalence",
     "first": "alpha",
@@ -340,6 +358,35 @@ def test_control_characters_are_refused_in_forms(tmp_path):
         assert answer.status_code == 200
         assert "found the control character U+0007" in answer.content.decode()
     save(client, study, instructions="one\ttab\r\nand line ends")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "problem"),
+    [
+        (
+            r'{"checkpoint": "org/\u0000x"}',
+            "checkpoint: expected text, found the control character",
+        ),
+        (
+            r'{"timesteps": ["a", "\u0007"]}',
+            "timesteps: number 2: expected text, found the control",
+        ),
+        (r'{"stages": [{"\u0000": 1}]}', r"stages: number 1: name '\x00': expected text, found"),
+        (r'{"\ud800": [1, null, true]}', r"name '\ud800': expected text, found half a character"),
+        (r'{"checkpoint": "\ud800"}', "checkpoint: expected text, found half a character, U+D800"),
+        (r'"\u0007"', "expected text, found the control character U+0007"),
+        ('{"checkpoint": "a\0b"}', "Enter a valid JSON."),
+    ],
+)
+def test_control_characters_are_refused_in_json_at_their_field(tmp_path, recipe, problem):
+    system = draft(tmp_path).systems.first()
+    client = signed_in()
+    answer = client.post(page(system), fields_of(client, system) | {"recipe": recipe})
+    form = answer.context["adminform"].form
+    assert form.errors.keys() == {"recipe"}
+    (told,) = form.errors["recipe"]
+    assert told.startswith(problem)
+    assert recipe in unescape(answer.content.decode())  # as it was typed
 
 
 def test_a_recipe_must_be_one_that_can_be_painted(tmp_path):

@@ -103,6 +103,32 @@ def test_a_study_is_found_by_its_file_too(tmp_path):
     assert "Raters start at" in run("open", path)
 
 
+@pytest.mark.parametrize("is_applied", [False, True])
+def test_check_speaks_of_a_gate_only_where_there_is_one_or_may_be_one(
+    tmp_path, monkeypatch, is_applied
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    systems = [
+        painted("unknown"),
+        painted("open", checkpoint="stabilityai/sdxl-turbo"),
+        painted("gated", checkpoint="DeepFloyd/IF-I-XL-v1.0"),
+    ]
+    checked: Path | str = study_file(tmp_path, systems=systems)
+    if is_applied:
+        run("apply", checked)
+        checked = "small"
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("study", "check", str(checked), stdout=out)
+    said = out.getvalue()
+    assert [line.strip() for line in said.splitlines() if "is gated" in line] == [
+        "if https://huggingface.co/org/model is gated: accept the licence there, then type: "
+        "hf auth login",
+        "DeepFloyd/IF-I-XL-v1.0 is gated: log in to the hub and accept the licence "
+        "(https://huggingface.co/DeepFloyd/IF-I-XL-v1.0), then type: hf auth login",
+    ]
+
+
 def test_check_lists_what_is_wrong_with_a_file(tmp_path):
     path = study_file(tmp_path, seed=-1, pairs="some")
     assert refused("check", path).splitlines() == [

@@ -1,6 +1,7 @@
 """`manage.py systems`: what is ready, what it takes, and what is missing here. No torch."""
 
 import io
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_a_gated_system_says_where_to_accept_its_licence(empty_cache):
     assert "accept the licence (https://huggingface.co/DeepFloyd/IF-I-XL-v1.0)" in said
     assert "hf download DeepFloyd/IF-II-L-v1.0 --revision 6094" in said
     assert "hf download stabilityai/stable-diffusion-x4-upscaler --revision 572c" in said
+    assert re.findall(r"(\S+) is gated", said) == [
+        "DeepFloyd/IF-I-XL-v1.0",
+        "DeepFloyd/IF-II-L-v1.0",
+    ]
+
+
+def test_a_system_of_which_no_gate_is_known_speaks_of_none(empty_cache):
+    said = missing("lcm-xl-4", "sdxl-turbo-1")
+    assert "gated" not in said
+    assert "accept" not in said
 
 
 def test_a_system_without_weights_says_that_it_can_only_be_imported(settings, tmp_path):

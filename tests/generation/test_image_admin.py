@@ -104,8 +104,8 @@ def test_paces_are_listed_to_three_digits_and_each_says_what_it_paints(admin_cli
     )
     unknown = Pace.objects.create(recipe_digest="0" * 64, device="paper")
     listed = admin_client.get("/admin/generation/pace/").content.decode()
-    assert ">17.4<" in listed
-    assert ">1,235<" in listed
+    assert ">17.4 ms<" in listed
+    assert ">1,235 a second<" in listed
     assert "17.36" not in listed
     page = admin_client.get(f"/admin/generation/pace/{row.pk}/change/").content.decode()
     assert "checkpoint: random-sdxl" in page

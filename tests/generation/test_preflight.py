@@ -259,7 +259,6 @@ def test_hub_weights_that_are_not_here_come_with_the_line_that_fetches_them(tmp_
     assert f"stabilityai/sdxl-turbo at {COMMIT} is not in this machine's hub cache" in problem
     assert f"hf download stabilityai/sdxl-turbo --revision {COMMIT}" in problem
     assert "--include '*.model' --include '*/*.fp16*.safetensors'" in problem
-    assert "stabilityai/sdxl-turbo asks for a licence, accept it first" in problem
 
 
 def test_the_line_that_fetches_a_lora_names_its_file_whatever_the_checkpoint_s_variant(

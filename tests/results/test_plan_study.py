@@ -162,14 +162,19 @@ def test_a_plan_says_where_its_promises_are_not_kept():
 
 def test_a_plan_that_never_decides_says_why():
     two_prompts = " ".join(plan("--raters", 30, "--prompts", 2).split())
-    assert "all 6 votes were equal, the interval would hold one half: 2 prompts leave 1 degree" in (
-        two_prompts
-    )
+    assert "Even with 6 votes for one system and none for the other, the interval" in two_prompts
+    assert "would hold one half: 2 prompts leave 1 degree" in two_prompts
     two_raters = plan("--raters", 2, "--prompts", 30, "--votes-per-prompt", 2)
     assert "2 raters leave 1 degree of freedom" in " ".join(two_raters.split())
     one_prompt = plan("--raters", 3, "--prompts", 1)
     assert cautions(one_prompt) == ["few raters", "one prompt", "few losses", "never decides"]
     assert "they are too few" in one_prompt
+
+
+def test_a_single_vote_is_told_as_one():
+    said = " ".join(plan("--raters", 2, "--prompts", 1, "--votes-per-prompt", 1).split())
+    assert "Even with 1 vote for one system" in said
+    assert "2 raters for 1 vote: some will have none to give." in said
 
 
 @pytest.mark.parametrize(

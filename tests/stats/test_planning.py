@@ -342,6 +342,8 @@ def test_two_raters_find_nothing():
     words = "2 raters, 50 prompts, 2 votes on each prompt find no difference with a power of 0.8"
     with pytest.raises(OutOfReach, match=words):
         smallest_difference(Design(2, 50, 2))
+    with pytest.raises(OutOfReach, match="1 rater, 1 prompt, 1 vote on each prompt find"):
+        smallest_difference(Design(1, 1, 1))
 
 
 def test_correlations_recover_what_the_votes_were_made_of():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_what_a_study_does_not_ask_is_refused_by_name_or_left_out(tmp_path):
         folder, system="mine", study=str(path), pick=True
     )
     assert {image.prompt for image in read_manifest(folder).images} == set(PROMPTS[1:])
+
+
+def test_how_many_images_were_left_out_is_told_in_words(tmp_path):
+    folder = geneval(tmp_path / "theirs", n_samples=1)
+    path = study_file(tmp_path, prompts=[PROMPTS[1]])
+    said = run(folder, system="mine", study=str(path), pick=True, out=tmp_path / "new")
+    assert "mine: 1 prompt, images: 1 of 64 x 64" in said
+    assert "2 images of other prompts were left out" in said
+    path = study_file(tmp_path, prompts=["a grey wall"])
+    options = {"system": "mine", "study": str(path), "pick": True}
+    assert refused(folder, **options) == [f"{folder}: 3 images, none of a prompt of the study"]
+    for place in ("00001", "00002"):
+        shutil.rmtree(folder / place)
+    assert refused(folder, **options) == [f"{folder}: 1 image, none of a prompt of the study"]
 
 
 def study_of_manifest(folder: Path, **changes: Any) -> str:

@@ -169,6 +169,14 @@ def test_imported_images_smaller_than_the_display_need_an_upscaler(tmp_path):
     services.prepare(study, at=NOON)
 
 
+def test_a_single_image_that_is_too_small_is_told_as_one(tmp_path):
+    (tmp_path / "one").mkdir()
+    image_folder(tmp_path / "one" / "images", size=(48, 32))
+    study = draft(tmp_path / "one", prompts=[PROMPTS[0]])
+    with pytest.raises(CannotPrepare, match="alpha: 1 image is smaller than the display size"):
+        services.prepare(study, at=NOON)
+
+
 # Display files
 
 

@@ -119,6 +119,7 @@ def test_jsonl_is_one_object_a_line(tmp_path):
             "Prompt\tCategory\na\tb\tc\n",
             "p.tsv: line 2: expected 2 columns, found 3",
         ),
+        ("p.tsv", "Prompt\na\tb\n", "p.tsv: line 2: expected 1 column, found 2"),
         (
             "p.tsv",
             "Prompt\tPrompt\na\tb\n",
@@ -145,6 +146,11 @@ def test_jsonl_is_one_object_a_line(tmp_path):
             "p.csv: line 2: expected CSV with quotes in pairs",
         ),
         ("p.jsonl", '{"text": "a"}\n{oops\n', "p.jsonl: line 2: expected one JSON object"),
+        (
+            "p.jsonl",
+            '{"text": "half of \\ud83d"}\n',
+            'p.jsonl: line 1, column "text": expected text, found half a character, U+D83D',
+        ),
         ("p.jsonl", '["a"]\n', "p.jsonl: line 1: expected a JSON object, found a list"),
     ],
 )
@@ -256,6 +262,9 @@ def test_a_draw_larger_than_what_is_left_is_refused(tmp_path):
     query = PromptQuery(draw=31, include={"Category": ["a"]})
     assert refused(numbered(tmp_path), query) == [
         "n.tsv: draw = 31, but only 30 prompts are left to draw from"
+    ]
+    assert refused(numbered(tmp_path, n=1), PromptQuery(draw=2)) == [
+        "n.tsv: draw = 2, but only 1 prompt is left to draw from"
     ]
 
 

@@ -22,6 +22,14 @@ def test_landing_shows_the_consent_and_enrols_nobody(client):
     assert not Rater.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("most", "said"), [(1, "There is up to 1 pair;"), (1200, "There are up to 1,200 pairs;")]
+)
+def test_how_many_pairs_there_are_is_said_first(client, most, said):
+    study = world.open_study(votes_per_rater=most)
+    assert said in text_of(visit(client, f"/s/{study.code}/"))
+
+
 def test_no_consent_no_rater(client):
     study = world.open_study()
     page = client.post(f"/s/{study.code}/", {"version": "x" * 64})

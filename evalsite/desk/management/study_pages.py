@@ -106,8 +106,8 @@ def show_preparation(console: Console, slug: str, preparation: Preparation) -> N
     show_defects(console, preparation)
     if preparation.n_prompts_removed:
         console.print(
-            f"  {preparation.n_prompts_removed:,} of {preparation.n_prompts:,} prompts left the "
-            "study, for all systems.\n",
+            f"  {preparation.n_prompts_removed:,} of {counted(preparation.n_prompts, 'prompt')} "
+            "left the study, for all systems.\n",
             highlight=False,
         )
 
@@ -157,7 +157,7 @@ def show_counts(console: Console, study: Study, counts: StudyCounts) -> None:
     """How full a running study is; nothing about who wins."""
     share = f" ({counts.n_answered / counts.n_ballots:.0%})" if counts.n_ballots else ""
     console.print(
-        f"  {counts.n_answered:,} of {counts.n_ballots:,} votes{share}, "
+        f"  {counts.n_answered:,} of {counted(counts.n_ballots, 'vote')}{share}, "
         f"{counted(counts.n_raters, 'rater')} ({counts.n_finished:,} finished, "
         f"{counts.n_excluded:,} excluded), {counted(counts.n_flags, 'flag')}\n",
         highlight=False,

@@ -66,19 +66,23 @@ class Command(BaseCommand):
             found = leftovers.find(FOLDERS, before=at - options["older_than"])
         except NotImplementedError:
             raise CommandError("This store cannot list its files.") from None
+        n_files = counted(len(found.names), "file")
         if options["dry_run"]:
             for name in found.names:
                 self.stdout.write(name)
-            self.stdout.write(f"{len(found.names)} files would go, {found.n_kept} have their row.")
+            have = "has its" if found.n_kept == 1 else "have their"
+            self.stdout.write(f"{n_files} would go, {found.n_kept:,} {have} row.")
             return
         if len(found.names) > found.n_kept and not options["most"]:
             raise CommandError(
-                f"{len(found.names)} files would go and {found.n_kept} stay. Is this the database "
+                f"{n_files} would go and {found.n_kept:,} stay. Is this the database "
                 "that these files belong to? If so, say --most. Nothing was removed."
             )
         leftovers.end_overdue(found, at=at)
         self._wait(found, options["wait"])
-        self.stdout.write(f"Removed {leftovers.remove(found)} files that no row points at.")
+        self.stdout.write(
+            f"Removed {counted(leftovers.remove(found), 'file')} that no row points at."
+        )
 
     def _wait(self, found: leftovers.Leftovers, patience_s: float) -> None:
         until = time.monotonic() + patience_s

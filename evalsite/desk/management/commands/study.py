@@ -242,7 +242,7 @@ class Command(BaseCommand):
 
     def _paint(self, study: Study, preparation: Preparation, options: dict[str, Any]) -> None:
         """Wait for the workers, and say what came of it."""
-        pages.heading(self.console, study.title, f"{study.slug}, {preparation.pending} to paint")
+        pages.heading(self.console, study.title, f"{study.slug}, {preparation.pending:,} to paint")
         if options["no_wait"]:
             self._say("Asked for; the sweep and the workers do the rest.")
             return

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from rich.console import Console
+from rich.text import Text
 
 from evalsite.studies.models import Entry, Study, System
 from evalsite.studies.wording import counted
@@ -71,21 +72,28 @@ class Command(BaseCommand):
         largest, mean = worst(found)
         self._say(names.get(found[0].image.recipe_digest) or _named(one.recipe))
         if one.recipe["family"] == "imported":
-            self._say(f"  {identical} of {len(found)} stored files unchanged (imported)")
-        else:
             self._say(
-                f"  {identical} identical, {near} within {_levels(tolerance)}, {len(failing)} "
+                f"  {identical:,} of {counted(len(found), 'stored file')} unchanged (imported)"
+            )
+        else:
+            allowed = counted(tolerance, "grey level")
+            self._say(
+                f"  {identical} identical, {near} within {allowed}, {len(failing)} "
                 f"different or damaged; largest difference {largest}, mean {mean:.4f}"
             )
         for name, now in one.now.items():
             then = one.then[name]
-            self._say(f"  {name}: {now}" if then == now else f"  {name}: was {then}, is {now}")
+            if then == now:
+                self._say(f"  {name}: {now}")
+            else:
+                differs = f"  {name}: was {then or 'not recorded'}, is {now}   <- differs"
+                self._say(Text(differs, "yellow"))
         for finding in failing:
-            why = finding.problem or f"differs by up to {_levels(finding.largest)}"
+            why = finding.problem or f"differs by up to {counted(finding.largest, 'grey level')}"
             self._say(f"  image {finding.image.pk} ({finding.image.prompt[:60]}): {why}")
         return len(failing)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str | Text) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
 
@@ -105,11 +113,7 @@ def _images(slug: str | None) -> tuple[QuerySet[Image], dict[str, str]]:
     return images, names
 
 
-def _levels(n: int | None) -> str:
-    return f"{n} grey level{'' if n == 1 else 's'}"
-
-
 def _named(recipe: dict[str, Any]) -> str:
     n = recipe.get("steps")
-    steps = f", {n} step{'' if n == 1 else 's'}" if n else ""
+    steps = f", {counted(n, 'step')}" if n else ""
     return f"{recipe['checkpoint']}{steps}"

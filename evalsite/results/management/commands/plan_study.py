@@ -48,9 +48,9 @@ CAUTIONS = {
     "with 10, and intervals are wider.",
     "few losses": "Fewer than 10 votes are expected for the less preferred system at a win rate "
     "of {rate}%: a report will call such an interval a rough one.",
-    "never decides": "Even if all {votes} votes were equal, the interval would hold one half: "
-    "{why}.",
-    "idle raters": "{raters} raters for {votes} votes: some will have none to give.",
+    "never decides": "Even with {votes} for one system and none for the other, the interval would "
+    "hold one half: {why}.",
+    "idle raters": "{raters} for {votes}: some will have none to give.",
 }
 
 HELP = """Plans a study: votes, raters and prompts. No database is needed.
@@ -162,8 +162,8 @@ def show_cautions(
             if code not in said:
                 said.add(code)
                 text = CAUTIONS[code].format(
-                    raters=f"{design.raters:,}",
-                    votes=f"{design.votes:,}",
+                    raters=counted(design.raters, "rater"),
+                    votes=counted(design.votes, "vote"),
                     rate=percent(rate),
                     why=_why_undecided(design),
                 )

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from evalsite.studies.importing import Brought, asked_by, bring
 from evalsite.studies.spec_problems import SpecError
+from evalsite.studies.wording import counted
 from generation.layouts import LAYOUTS
 from generation.manifest import ManifestError
 
@@ -80,12 +81,10 @@ class Command(BaseCommand):
             n_prompts = len({image.prompt for image in own})
             sizes = Counter(f"{width} x {height}" for width, height in (one.size for one in own))
             told = ", ".join(f"{n:,} of {size}" for size, n in sizes.most_common(3))
-            prompts = "1 prompt" if n_prompts == 1 else f"{n_prompts:,} prompts"
-            self.stdout.write(f"  {system}: {prompts}, images: {told}")
-        if brought.n_left == 1:
-            self.stdout.write("  1 image of another prompt was left out.")
-        elif brought.n_left:
-            self.stdout.write(f"  {brought.n_left:,} images of other prompts were left out.")
+            self.stdout.write(f"  {system}: {counted(n_prompts, 'prompt')}, images: {told}")
+        if brought.n_left:
+            of_what = "of another prompt was" if brought.n_left == 1 else "of other prompts were"
+            self.stdout.write(f"  {counted(brought.n_left, 'image')} {of_what} left out.")
         self.stdout.write("\n  In the study file, with a label and a licence of your own:\n")
         for system in brought.systems:
             self.stdout.write(

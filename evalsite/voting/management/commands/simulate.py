@@ -9,6 +9,7 @@ from django.urls import reverse
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evalsite.studies.models import Study
+from evalsite.studies.wording import counted
 from evalsite.voting import queries, simulation
 from evalsite.voting.browser import BrowserError
 
@@ -49,12 +50,14 @@ class Command(BaseCommand):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         ) as bar:
-            votes = bar.add_task(f"{n_raters} simulated raters vote", total=wanted)
+            vote = "votes" if n_raters == 1 else "vote"
+            votes = bar.add_task(f"{counted(n_raters, 'simulated rater')} {vote}", total=wanted)
             path = reverse("voting:landing", args=[study.code])
             n_votes = simulation.run(
                 url, path, n_raters=n_raters, seed=seed, on_vote=lambda: bar.advance(votes)
             )
-        self.stdout.write(f"{n_raters} simulated raters gave {n_votes} votes in {study.slug}")
+        raters = counted(n_raters, "simulated rater")
+        self.stdout.write(f"{raters} gave {counted(n_votes, 'vote')} in {study.slug}")
 
     def _print_truth(self, study: Study) -> None:
         for criterion, pairs in simulation.truth(study).items():
