@@ -23,11 +23,7 @@ OURS = [model for model in admin.site._registry if model._meta.app_label != "aut
 
 
 def words_of(client: Client, name: str, *args: object, **query: str) -> str:
-    return words_in(client.get(reverse(f"admin:{name}", args=args), query))
-
-
-def words_in(answer: Any) -> str:
-    html = answer.content.decode()
+    html = client.get(reverse(f"admin:{name}", args=args), query).content.decode()
     return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)))
 
 
