@@ -24,7 +24,7 @@ app.conf.update(
     broker_transport_options={
         # Nothing waits for it: a child that dies has its message put back at once, and for a worker
         # that dies the sweep sends a new one. A message whose worker paints on for longer comes to
-        # another, who finds nothing of it left.
+        # another, who finds nothing of it left; should the first die after that, leases end.
         "visibility_timeout": 12 * 3600,
         "unacked_restore_throttle": 1,
         # Fail at once when the broker is away: the sweep will send again.

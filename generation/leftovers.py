@@ -22,26 +22,27 @@ class Leftovers:
 
     names: list[str]
     n_kept: int  # files that rows point at
-    tokens: set[str]  # claims held since before the files were looked for
+    claims: set[tuple[int, str]]  # images held since before the files were looked for, by token
     writings: set[int]  # and announcements of files whose rows come last
 
 
 def find(folders: Sequence[str], *, before: datetime) -> Leftovers:
     """Files of these folders, last written before then, that no row points at.
 
-    Of those, only a claim in `tokens` or an announcement in `writings` can still store one: none
-    of them comes back once it is lost, and they were read after the files were. Raises
+    Of those, only a claim in `claims` or an announcement in `writings` can still store one: none
+    of them comes back once it is lost, and they were read after the files were. (Of a token alone
+    one can't say that: a worker that paints on claims more under the same.) Raises
     NotImplementedError where the store cannot list its files.
     """
     names = [
         f"{folder}/{name}" for folder in folders for name in _listed(folder) if OURS.fullmatch(name)
     ]
     held = Image.objects.filter(status=Image.Status.CLAIMED)
-    tokens = set(held.values_list("claim_token", flat=True))
+    claims = set(held.values_list("pk", "claim_token"))
     writings = set(Writing.objects.values_list("pk", flat=True))
     bare = list(_without_row(names))
     old = [name for name in bare if _is_older(name, before)]
-    return Leftovers(old, len(names) - len(bare), tokens, writings)
+    return Leftovers(old, len(names) - len(bare), claims, writings)
 
 
 def end_overdue(found: Leftovers, *, at: datetime) -> None:
@@ -53,8 +54,8 @@ def end_overdue(found: Leftovers, *, at: datetime) -> None:
 
 def n_claimed(found: Leftovers) -> int:
     """How many images the claims of that time still hold."""
-    held = Image.objects.filter(status=Image.Status.CLAIMED, claim_token__in=found.tokens)
-    return held.count() if found.tokens else 0
+    held = Image.objects.filter(status=Image.Status.CLAIMED)
+    return len(found.claims.intersection(held.values_list("pk", "claim_token")))
 
 
 def n_writing(found: Leftovers) -> int:

@@ -31,47 +31,45 @@ class StoppedError(Exception):
 
 @dataclass
 class _Attempt:
-    """What came of a batch, in plain values: no traceback that keeps tensors alive."""
+    """A batch on its way, and what came of it in plain values: no traceback keeps tensors alive."""
 
     easel: Easel
     batch: list[Image]
     paintings: list[Painting] = field(default_factory=list)
     reason: str = ""
     too_large: bool = False
-    seconds: float = 0.0  # of painting, without what was done between begin and end
+    seconds: float = 0.0  # of telling and waiting: less than it took, where storing was slower
     _wait: Callable[[], list[Painting]] = list
 
     def begin(self) -> None:
         """Tell the device to paint."""
         prompts, seeds = zip(*((image.prompt, image.seed) for image in self.batch))
-        with self._minded():
+        with self._noted():
             self._wait = self.easel.painter.begin(prompts, seeds)
 
     def end(self) -> None:
         """Wait until it is painted."""
-        wait, self._wait = self._wait, list  # and lets go of what it holds on the device
-        with self._minded():
-            self.paintings = wait()
-        if not self.reason:
+        with self._noted():
+            self.paintings = self._wait()
+        self._wait = list  # lets go of what it holds on the device
+        if self.reason:
+            self.easel.painter.free()  # now that no frame of what failed holds any of it
+        else:
             self.easel.learn(len(self.batch), self.seconds)
 
     @contextmanager
-    def _minded(self) -> Iterator[None]:
-        """Note the time, and what went wrong. Memory is freed after the except blocks, when no
-        frame holds it any more."""
+    def _noted(self) -> Iterator[None]:
+        """Note the time, and what went wrong."""
         started = time.perf_counter()
         try:
             yield
             self.seconds += time.perf_counter() - started
-            return
         except DeviceLostError:
             raise
         except MemoryFullError as error:
             self.reason, self.too_large = str(error), True
         except Exception as error:  # a prompt can break a painter in ways nobody listed
             self.reason = f"Painting failed. {in_words(error)}"
-        self._wait = list
-        self.easel.painter.free()
 
 
 @dataclass
@@ -101,10 +99,10 @@ class Sitting:
         # Those under which the painter died before come last, and alone: see `_next_batch`.
         self.todo.extend(sorted(self.claim.images, key=lambda image: image.attempts > 0))
         try:
-            while self.todo or self._claim_more():
+            while self.todo:
                 if stop():
                     raise StoppedError
-                self._paint_batch()
+                self._paint_batch(stop)
             self._store_dry()
         except DeviceLostError as lost:
             try:
@@ -118,18 +116,17 @@ class Sitting:
                 services.release(self.claim, [*self.at_hand, *self._unstored()])
             raise
 
-    def _claim_more(self) -> bool:
+    def _claim_more(self) -> None:
         """Go on with other images, under the same token, while the last batch dries."""
         ids = self.more()
         if not ids:
-            return False
+            return
         images = services.claim_more(self.claim, ids, lease=self.easel.lease, at=self.now())
-        self.claim = Claim(self.claim.token, (*self._unstored(), *images))
+        self.claim = Claim(self.claim.token, (*self.at_hand, *self._unstored(), *images))
         self.todo.extend(images)
         self.easel.keep()
-        return bool(images)
 
-    def _paint_batch(self) -> None:
+    def _paint_batch(self, stop: Callable[[], bool]) -> None:
         chosen = self._next_batch()
         lease = self.easel.lease
         batch = services.renew(self.claim, chosen, lease=lease, at=self.now())
@@ -140,8 +137,12 @@ class Sitting:
             self._store_dry()
         attempt = _Attempt(self.easel, batch)
         attempt.begin()
-        self._store_dry()
-        attempt.end()
+        try:
+            self._store_dry()
+            if not self.todo and not stop():
+                self._claim_more()
+        finally:
+            attempt.end()  # whatever came of that: nothing else may be begun before
         self.at_hand = []
         if attempt.too_large:
             self._split(batch, attempt.reason)

@@ -163,6 +163,23 @@ def dying_while_drying(scene: Scene) -> None:
     scene.judge()  # no file without a row is left, and no row without its file
 
 
+@_fault("kill -9 of the child while it paints on with images of another message")
+def dying_while_painting_on(scene: Scene) -> None:
+    scene.ask_and_hold(2)
+    others = scene.ask(BATCH + 1)
+    scene.plan(hold=PROMPTS[BATCH])  # a prompt of theirs alone
+    child = scene.until_held(2).pid
+    own = [line.task_id for line in scene.lines(HELD)]
+    scene.promise(own[0] == own[1], "nobody paints on")
+    scene.injure()
+    os.kill(child, signal.SIGKILL)
+    scene.plan()
+    scene.recover()  # without the sweep: the clock stays before any lease's end
+    tried = set(scene.rows(others).values_list("attempts", flat=True))
+    scene.promise(tried <= {1, 2}, f"images painted on took {sorted(tried)} attempts")
+    scene.judge(orphans_allowed=BATCH)
+
+
 def _steps_of_one_image(scene: Scene) -> list[str]:
     """What a worker does for one image, as its diary has it, once the pipeline is loaded."""
     for _ in range(2):

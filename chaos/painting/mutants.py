@@ -113,6 +113,13 @@ def rows_not_asked() -> None:
     vars(leftovers)["_without_row"] = lambda names: iter(names[: len(names) // 2])
 
 
+@_mutant("dying-while-painting-on", "what the dead had claimed beside its message is left")
+def only_its_own_taken_over() -> None:
+    from generation import queries
+
+    queries.left_by = lambda task_id: []
+
+
 @_mutant("prompt-kills", "attempts are not counted")
 def attempts_not_counted() -> None:
     from generation import services

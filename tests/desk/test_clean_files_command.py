@@ -32,7 +32,7 @@ from generation.models import Image, Writing
 from generation.spec import Recipe
 from tests import world
 from tests.generation.studio import claim, paint, queued, stored_files
-from tests.world import HOUR, NOON
+from tests.world import HOUR, MINUTE, NOON
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 PICTURE = encode(Pictures.new("RGB", (8, 8), "red"))
@@ -165,6 +165,27 @@ def test_claims_are_waited_for_and_what_they_stored_meanwhile_stays(monkeypatch)
     assert clean() == "Removed 1 file that no row points at."
     later.join()
     assert Image.objects.get(pk=held.images[0].pk).file.read() == PICTURE.content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_paints_on_is_not_waited_for_without_end(monkeypatch):
+    """What it claims more under the same token has its files yet to come."""
+    monkeypatch.setattr(clean_files, "NAP_S", 0.05)
+    stored()
+    leave()
+    ids = queued(5)[3:]
+    held = claim(ids[:1])
+    written = services.write_painting(held.images[0], PICTURE, provenance={})
+
+    def paint_on() -> None:
+        assert services.claim_more(held, ids[1:], lease=MINUTE, at=NOON)
+        services.store_paintings(held, [written], at=NOON)
+        connection.close()
+
+    later = threading.Timer(0.3, paint_on)
+    later.start()
+    assert clean("--wait", "5") == "Removed 1 file that no row points at."
+    later.join()
 
 
 class Slow(FileSystemStorage):

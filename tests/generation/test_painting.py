@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from signal import SIGKILL
@@ -16,7 +17,7 @@ from generation import services, tasks
 from generation.easel import Easel, Studio
 from generation.models import Image
 from generation.pace import BatchSize
-from generation.pipelines import DeviceLostError, Painting
+from generation.pipelines import DeviceLostError, MemoryFullError, Painting
 from generation.sitting import StoppedError
 from generation.spec import Recipe
 from tests.generation.studio import (
@@ -146,6 +147,40 @@ def test_what_goes_wrong_is_heard_of_late_and_treated_alike():
     assert statuses(ids) == [*["READY"] * 5, "FAILED"]
     assert [len(batch) for batch in painter.batches] == [4, 2, 2, 2, 1, 1, 1]
     assert "poison" in Image.objects.get(pk=ids[5]).error
+
+
+class Pixels:
+    """What takes room on a device."""
+
+
+class Hoarder(Sketcher):
+    """Notes whether anything of a batch that failed is held when memory is handed back."""
+
+    last: Any = None
+    was_held: bool | None = None
+    fails = ""
+
+    def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Painting]]:
+        pixels = Pixels()
+        self.last = weakref.ref(pixels)
+        if self.fails == "begin":
+            raise MemoryFullError("paper is full")
+
+        def wait() -> list[Painting]:
+            raise MemoryFullError(f"no room for {pixels}")
+
+        return wait
+
+    def free(self) -> None:
+        self.was_held = self.last() is not None
+
+
+@pytest.mark.parametrize("fails", ["begin", "wait"])
+def test_memory_is_handed_back_when_nothing_of_a_failed_batch_is_held(fails):
+    painter = Hoarder()
+    painter.fails = fails
+    paint(queued(2), painter)
+    assert painter.was_held is False
 
 
 def test_an_image_too_large_for_the_device_fails_with_that_reason():
@@ -307,6 +342,14 @@ def test_a_worker_paints_on_and_stores_the_last_batch_of_a_message_meanwhile(mon
     assert statuses(ids) == ["READY"] * 10
     assert attempts(ids) == [1] * 10
     assert statuses(others) == ["QUEUED"]
+
+
+def test_a_worker_asked_to_stop_claims_nothing_more(monkeypatch):
+    monkeypatch.setattr(services, "CHUNK", 4)
+    ids = queued(8)
+    painter = Sketcher(largest_batch=4)
+    message(ids[:4], painter, stop=lambda: bool(painter.batches))
+    assert statuses(ids) == ["READY"] * 4 + ["QUEUED"] * 4
 
 
 def test_a_clean_stop_while_painting_on_keeps_what_is_done(monkeypatch):

@@ -123,6 +123,23 @@ def test_what_was_painted_before_the_device_was_lost_is_stored(store):
     assert attempts(ids) == [1] * 6
 
 
+def test_a_batch_that_was_begun_is_waited_for_though_the_store_is_full(store):
+    """Nothing else may be begun before, and nobody knows what comes next."""
+    ended: list[int] = []
+
+    class Device(Sketcher):
+        def begin(self, prompts: Sequence[str], seeds: Sequence[int]) -> Callable[[], Any]:
+            wait = super().begin(prompts, seeds)
+            return lambda: ended.append(len(prompts)) or wait()
+
+    store.room = 0
+    ids = queued(6)
+    with pytest.raises(OSError, match="full"):
+        paint(ids, Device(batch_size=2, largest_batch=2))
+    assert ended == [2, 2]
+    assert attempts(ids) == [0] * 6
+
+
 def test_a_lost_device_is_told_of_though_the_store_is_full_as_well(store):
     store.room = 0
     with pytest.raises(DeviceLostError):
