@@ -22,6 +22,8 @@ LEASE_IN_BATCHES = 12  # a lease outlasts this many of the slowest batch seen
 FIRST_LEASE = timedelta(minutes=15)  # sixteen images of a large model on a small card
 DRYERS = max(4, min(16, os.cpu_count() or 4))  # threads: more than cores, they wait for the disk
 
+if "none" in settings.PAINTING_OPTIONS and len(settings.PAINTING_OPTIONS) > 1:
+    raise ImproperlyConfigured("PAINTING_OPTIONS names none beside others; expected it alone")
 if unknown := sorted(set(settings.PAINTING_OPTIONS) - {*pipelines.OPTIONS, "none"}):
     expected = ", ".join((*pipelines.OPTIONS, "none"))
     raise ImproperlyConfigured(

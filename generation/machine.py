@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,34 @@ def _cuda_cards() -> list[Memory]:
         for name, _, mebibytes in rows
         if mebibytes.strip().isdigit()
     ]
+
+
+def device_problem(device: str) -> str:
+    """What is wrong with the name of a device to paint on; nothing where it is one."""
+    kind, colon, number = device.partition(":")
+    numbered = kind == "cuda" and number.isascii() and number.isdigit()
+    if kind in ("", "cpu", "cuda", "mps") and (numbered or not colon):
+        return ""
+    return f"PAINTING_DEVICE is {device}; expected cuda, cuda:1, mps or cpu"
+
+
+def missing_device(device: str) -> str:
+    """Why nothing can be painted on a device of that name; nothing where something can.
+
+    torch is asked, in a process of its own, which takes seconds: only for a device that was named.
+    """
+    if (problem := device_problem(device)) or device in ("", "cpu"):
+        return problem
+    kind, _, number = device.partition(":")
+    there = (
+        f"torch.cuda.device_count() > {int(number or 0)}"
+        if kind == "cuda"
+        else "torch.backends.mps.is_available()"
+    )
+    code = f"import sys, torch; sys.exit(0 if {there} else 'torch finds no such device here')"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    why = (asked.stderr.strip().splitlines() or ["torch ended without a word"])[-1]
+    return f"PAINTING_DEVICE is {device}: {why}" if asked.returncode else ""
 
 
 def cpu_threads() -> int:

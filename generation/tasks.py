@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.sharedctypes import RawValue
@@ -10,11 +11,11 @@ from typing import Any, TypedDict
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
-from generation import queries, services
+from generation import machine, queries, services
 from generation.celery import PAINT_IMAGES
 from generation.easel import Easel, Studio, load_painter
 from generation.pipelines import DeviceLostError
@@ -32,6 +33,13 @@ _stopping = RawValue("b", 0)
 
 # This worker: the parent, and every child that it forks.
 _WORKER = secrets.token_hex(4)
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _refuse_a_missing_device(**_signal: Any) -> None:
+    """A worker whose own settings are at fault would fail one image after another."""
+    if problem := machine.missing_device(settings.PAINTING_DEVICE):
+        sys.exit(problem)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

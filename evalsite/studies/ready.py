@@ -51,6 +51,8 @@ def _disk_problems(entry: Entry, missing: Iterable[str]) -> list[str]:
 
 def _memory_problems(entry: Entry, device: str) -> list[str]:
     need = entry.about.memory_gb
+    if problem := machine.device_problem(device):
+        return [problem]
     memory = machine.device_memory(device)
     if memory is None:
         return [f"PAINTING_DEVICE: {device} is not among what nvidia-smi lists; set another"]

@@ -107,6 +107,9 @@ def test_a_card_that_is_too_small_is_told(card, settings):
     assert "Small Card has 4.3 GB" in said
     settings.PAINTING_DEVICE = "cuda:1"
     assert "cuda:1 is not among what nvidia-smi lists" in missing("sdxl-turbo-1")
+    for name in ("gpu", "cpu:0", "cuda:", "cuda:one"):
+        settings.PAINTING_DEVICE = name
+        assert f"PAINTING_DEVICE is {name}; expected cuda, " in missing("sdxl-turbo-1")
 
 
 def test_an_unknown_key_and_no_key_are_refused():

@@ -337,12 +337,25 @@ def note_sizes(part: Any, sizes: list[int]) -> None:
     part.forward = noted
 
 
-def test_a_worker_with_an_unknown_option_does_not_start():
-    environment = os.environ | {"PAINTING_OPTIONS": "graphs,warp"}
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("PAINTING_OPTIONS=graphs,warp", "names warp; expected one or more of graphs"),
+        ("PAINTING_OPTIONS=graphs,none", "names none beside others; expected it alone"),
+        ("PAINTING_DEVICE=gpu", "is gpu; expected cuda, cuda:1, mps or cpu"),
+        ("PAINTING_DEVICE=cuda:9999", "is cuda:9999: torch finds no such device here"),
+    ],
+)
+def test_a_worker_whose_own_settings_are_wrong_does_not_start(setting, said):
+    """Else it would fail one image after another, beside workers that could paint them."""
+    name, _, value = setting.partition("=")
     command = [sys.executable, "-m", "celery", "-A", "generation.celery", "worker"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    environment = os.environ | {name: value}
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode != 0
-    assert "PAINTING_OPTIONS names warp; expected one or more of graphs" in done.stderr
+    assert f"{name} {said}" in done.stderr
 
 
 def test_the_benchmark_compares_paths_in_one_run():

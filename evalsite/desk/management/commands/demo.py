@@ -56,7 +56,8 @@ class Command(BaseCommand):
             except parts.StoppedError:
                 say("Stopped.")
             except parts.PartFailedError as failure:
-                raise CommandError(str(failure)) from None
+                kept = "Nothing is lost: the same command goes on where this ended."
+                raise CommandError(f"{failure}\n{kept}") from None
 
 
 def say(message: str) -> None:
