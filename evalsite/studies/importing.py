@@ -98,7 +98,7 @@ def bring(
     )
     n_rows = len(rows)
     if pick and asked:
-        rows = [row for row in rows if str(row.get("prompt", "")).strip() in set(asked.texts)]
+        rows = [row for row in rows if not _is_of_another_prompt(row, set(asked.texts))]
     ours = layout == "manifest" and out is None and len(rows) == n_rows
     if not ours:
         _check_place(root, layout, out, replace)
@@ -121,6 +121,12 @@ def bring(
     elif out is not None:
         _copy(images, out)
     return Brought(layout, out or root, images, n_rows - len(rows), is_written=not ours)
+
+
+def _is_of_another_prompt(row: Row, texts: set[str]) -> bool:
+    """A row whose prompt is missing, or no text, is none: that is a problem."""
+    prompt = row.get("prompt")
+    return isinstance(prompt, str) and bool(prompt) and prompt.strip() not in texts
 
 
 def _shape(size: tuple[int, int]) -> str:
@@ -172,13 +178,14 @@ def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: 
     ]
     if strange:
         problems.append("(images of prompts that the study does not have are left out by --pick)")
-    systems = dict.fromkeys(str(row.get("system", "")) for row in rows)
+    named = [row.get("system") for row in rows]
+    systems = dict.fromkeys(name for name in named if isinstance(name, str))
     for system in filter(KEY.fullmatch, systems):  # what is no key is a problem already
         own = [image for image in images if image.system == system]
         found = {
             str(row.get("prompt", "")).strip()
             for row in rows
-            if str(row.get("system", "")) == system and sample_of(row) in (0, None)
+            if row.get("system") == system and sample_of(row) in (0, None)
         }
         problems += [
             f'{system}: no image (sample 0) for prompt "{text[:80]}"'
