@@ -204,6 +204,7 @@ def images_to_come(study: Study) -> list[str]:
     )
     how = f"or: study prepare {study.slug}"
     form = "painted, but not yet in the form that raters see: the sweep makes that, " + how
+    again = f"asked for again with: study retry {study.slug}"
     told = (  # of one, and of more
         (n["to_paint"], "is not ready to be shown yet", "are not ready to be shown yet"),
         (
@@ -219,8 +220,8 @@ def images_to_come(study: Study) -> list[str]:
         ),
         (
             n["cancelled"],
-            "was cancelled: retry asks for it again",
-            "were cancelled: retry asks for them again",
+            f"was cancelled; it is {again}",
+            f"were cancelled; they are {again}",
         ),
     )
     return [

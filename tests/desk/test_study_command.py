@@ -357,7 +357,9 @@ def test_cancel_says_what_is_painted_no_more_and_retry_asks_again(tmp_path):
     said = run("status", "small")
     assert "cancelled, 3 not asked for" in said
     assert "3 images are not ready to be shown yet" in said
-    assert "3 images were cancelled: retry asks for them again" in said
+    cancelled = "3 images were cancelled; they are asked for again with: study retry small"
+    assert cancelled in said
+    assert f"  - {cancelled}\n" in f"{refused('open', 'small')}\n"
     assert said.count("waits for a worker") == 1
     assert "Cancelled: 3 images." in (said := run("cancel", "small"))
     assert "study retry small\n" in said
