@@ -21,6 +21,7 @@ from generation.manifest import (
     NAMES,
     REQUIRED,
     ManifestError,
+    link_problem,
     listed,
     raw_rows,
     shown,
@@ -70,7 +71,7 @@ class Folder:
                 path = Path(here, name)
                 relative = path.relative_to(self.root).as_posix()
                 if path.is_symlink():
-                    self.problems.append(f"{relative}: a symbolic link, expected the file itself")
+                    self.problems.append(link_problem(relative))
                 elif name in folders or name.startswith("."):
                     continue
                 elif not path.is_file():

@@ -256,6 +256,11 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
+def link_problem(name: str) -> str:
+    """The same words wherever a link is found, so that it is told once."""
+    return f"{_cut_short(name)}: a symbolic link, expected the file itself"
+
+
 def shown(value: Any) -> str:
     """A value as a problem shows it, whatever it is."""
     return _cut_short(repr(value))
@@ -292,7 +297,7 @@ def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
     steps = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
     try:
         if any(step.is_symlink() for step in steps):
-            problems.append(f"file_name: {told} is a symbolic link, expected the file itself")
+            problems.append(f"file_name: {link_problem('/'.join(parts))}")
         elif not path.is_file():
             problems.append(f"file_name: {told} is not there")
         else:

@@ -26,6 +26,7 @@ from generation.manifest import (
     ManifestError,
     check_rows,
     listed,
+    printable,
     sample_of,
     write_manifest,
 )
@@ -107,6 +108,7 @@ def bring(
     if not rows:
         raise ManifestError(listed(problems))
     images, of_files = _checked(root, rows)
+    problems = _without(problems, of_files)
     problems += of_files + [
         f"{image.file_name}: {_shape(image.size)} pixels, expected {_shape(size)}"
         for image in images
@@ -156,6 +158,12 @@ def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...]
         name=str(root),
         place=lambda number: places[number - 1],
     )
+
+
+def _without(problems: Sequence[str], of_files: Sequence[str]) -> list[str]:
+    """Problems by name, without those that the line of a row tells as well."""
+    told = {problem.rpartition(": file_name: ")[2] for problem in of_files}
+    return [problem for problem in problems if printable(problem) not in told]
 
 
 def _place(row: Row, number: int) -> str:

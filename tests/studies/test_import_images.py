@@ -404,6 +404,23 @@ def test_links_and_strange_files_are_named_before_any_image_is_opened(tmp_path):
     ]
 
 
+def test_a_link_is_told_once_by_its_line_where_a_row_names_it(tmp_path):
+    folder = image_folder(tmp_path / "images", ("alpha",))
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    for place, name in enumerate(["link.png", "./new\nline.png", "untold.png"]):
+        (folder / name).symlink_to(folder / "alpha-0.png")
+        rows[place]["file_name"] = name
+    rows[2] |= {"system": ""}  # of which no file is looked at
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    a_link = "a symbolic link, expected the file itself"
+    assert refused(folder, layout="manifest") == [
+        f"untold.png: {a_link}",
+        f"line 1, link.png: file_name: link.png: {a_link}",
+        f"line 2, ./new\\nline.png: file_name: new\\nline.png: {a_link}",
+        "line 3, untold.png: system: missing",
+    ]
+
+
 def test_all_that_is_wrong_is_told_at_once_whatever_its_kind(tmp_path):
     folder = geneval(tmp_path / "theirs", n_samples=1)
     (folder / "00000/samples/link.png").symlink_to(folder / "00000/samples/00000.png")
