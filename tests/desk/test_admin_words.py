@@ -96,6 +96,13 @@ def test_a_row_of_speeds_says_on_what_it_was_measured_and_with_what(admin_client
     assert "paper compile torch 2.9.1 - 1,234 a second 128 at once - " in said
 
 
+def test_a_speed_s_page_says_how_many_images_were_timed(admin_client: Client):
+    timed = {"latency_ms": 12345.6, "n_paints": 1005, "measured_at": world.NOON}
+    pace = Pace.objects.create(recipe_digest="0" * 64, device="paper", **timed)
+    said = words_of(admin_client, "generation_pace_change", pace.pk)
+    assert "Images timed: 1,005 How many images that median is of." in said
+
+
 def test_counts_have_their_thousands_set_apart(admin_client: Client):
     draft, opened = world.study(n_systems=0, n_prompts=0), world.open_study()
     Study.objects.filter(pk=opened.pk).update(n_planned=1440)
