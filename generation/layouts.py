@@ -21,8 +21,10 @@ from generation.manifest import (
     NAMES,
     REQUIRED,
     ManifestError,
+    link_problem,
     listed,
     raw_rows,
+    shown,
 )
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
@@ -69,7 +71,7 @@ class Folder:
                 path = Path(here, name)
                 relative = path.relative_to(self.root).as_posix()
                 if path.is_symlink():
-                    self.problems.append(f"{relative}: a symbolic link, expected the file itself")
+                    self.problems.append(link_problem(relative))
                 elif name in folders or name.startswith("."):
                     continue
                 elif not path.is_file():
@@ -117,7 +119,7 @@ def read_layout(
     layout = layout or detect(folder, replace)
     rows = list(LAYOUTS[layout](folder))
     if layout == "manifest" and system:
-        rows = [row for row in rows if row.get("system") == system]
+        rows = [row for row in rows if _may_be_of(row, system)]
     taken = {str(row.get("file_name")) for row in rows} | folder.told
     if layout in STRICT:
         spare = [name for name in folder.images if name not in taken and not _is_grid(name)]
@@ -164,6 +166,12 @@ def _is_ours(root: Path) -> bool:
     path = next(root / name for name in NAMES if (root / name).is_file())
     first = next((row for _, row in raw_rows(path)), None)
     return not isinstance(first, dict) or set(REQUIRED) <= set(first)
+
+
+def _may_be_of(row: Row, system: str) -> bool:
+    """Whether it is this system's row, or one whose system cannot be told: that is a problem."""
+    named = row.get("system")
+    return named == system or not isinstance(named, str) or not KEY.fullmatch(named)
 
 
 def _is_grid(name: str) -> bool:
@@ -218,7 +226,12 @@ def _imagefolder(folder: Folder) -> Iterator[Row]:
                 f"{', '.join(TEXT_COLUMNS)}, found {', '.join(map(str, row))}"
             )
             continue
-        system = str(row.get("system") or "")
+        system = "" if row.get("system") is None else row["system"]
+        if not isinstance(system, str):
+            folder.problems.append(
+                f"line {row.line} of the metadata: system: expected text, got {shown(system)}"
+            )
+            continue
         place = (system, row[column])
         found = _row(row["file_name"], row[column], system, row.get("sample"))
         if found["sample"] in (None, ""):

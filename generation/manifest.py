@@ -201,7 +201,7 @@ def _read_row(folder: Path, line: int, row: Any) -> ImportedImage:
         raise ManifestError(problems)
     texts = {name: _text(row, name, problems) for name in REQUIRED + OPTIONAL}
     if texts["system"] and not KEY.fullmatch(texts["system"]):
-        problems.append(f"system: expected {A_KEY}, got {_cut_short(repr(texts['system']))}")
+        problems.append(f"system: expected {A_KEY}, got {shown(texts['system'])}")
     sample = _number(row, "sample", problems) or 0
     seed = _number(row, "seed", problems)
     path = _inside(folder, texts["file_name"], problems) if texts["file_name"] else None
@@ -242,7 +242,7 @@ def _text(row: dict[str, Any], name: str, problems: list[str]) -> str:
     if value is None or name in ("sample", "seed"):
         return ""
     if not isinstance(value, str) or "\0" in value or not _is_utf8(value):
-        problems.append(f"{name}: expected text, got {_cut_short(repr(value))}")
+        problems.append(f"{name}: expected text, got {shown(value)}")
         return ""
     return value
 
@@ -254,6 +254,16 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def link_problem(name: str) -> str:
+    """The same words wherever a link is found, so that it is told once."""
+    return f"{_cut_short(name)}: a symbolic link, expected the file itself"
+
+
+def shown(value: Any) -> str:
+    """A value as a problem shows it, whatever it is."""
+    return _cut_short(repr(value))
 
 
 def _cut_short(text: str) -> str:
@@ -281,20 +291,19 @@ def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
     """The file that a row names, if it is a plain file below the folder and no link."""
     parts = PurePosixPath(name).parts
     if not name or name.startswith("/") or ".." in parts or "\\" in name or DRIVE.match(name):
-        shown = _cut_short(repr(name))
-        problems.append(f"file_name: expected a path below the folder, got {shown}")
+        problems.append(f"file_name: expected a path below the folder, got {shown(name)}")
         return None
-    path, shown = folder.joinpath(*parts), _cut_short(name)
+    path, told = folder.joinpath(*parts), _cut_short(name)
     steps = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
     try:
         if any(step.is_symlink() for step in steps):
-            problems.append(f"file_name: {shown} is a symbolic link, expected the file itself")
+            problems.append(f"file_name: {link_problem('/'.join(parts))}")
         elif not path.is_file():
-            problems.append(f"file_name: {shown} is not there")
+            problems.append(f"file_name: {told} is not there")
         else:
             return path
     except OSError as error:  # a name too long for any file
-        problems.append(f"file_name: {shown} cannot be looked for: {error.strerror}")
+        problems.append(f"file_name: {told} cannot be looked for: {error.strerror}")
     return None
 
 

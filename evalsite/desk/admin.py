@@ -1,7 +1,7 @@
 """Studies in the admin, with the acts that lead one from draft to closed."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -202,12 +202,12 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
             self.delete_model(request, study)
 
     @admin.display(ordering="opened_at")
-    def opened(self, study: Study) -> date | None:
-        return study.opened_at and study.opened_at.date()
+    def opened(self, study: Study) -> str:
+        return _day(study.opened_at)
 
     @admin.display(ordering="closed_at")
-    def closed(self, study: Study) -> date | None:
-        return study.closed_at and study.closed_at.date()
+    def closed(self, study: Study) -> str:
+        return _day(study.closed_at)
 
     def save_model(self, request: HttpRequest, obj: Study, form: Any, change: bool) -> None:
         """What was laid out or made under other settings goes; `prepare` does it anew."""
@@ -341,6 +341,11 @@ class StudyAdmin(PlainTexts, StudyModelAdmin):
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/studies/study/act.html", context)
+
+
+def _day(at: datetime | None) -> str:
+    """As 2026-11-27, which is short enough for a list."""
+    return at.date().isoformat() if at else "-"
 
 
 def _what_of(act: str, system: str) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from evalsite.desk.wording import notes_of
+from evalsite.desk.wording import notes_of, removed_words
 from evalsite.studies.models import Study
 from evalsite.studies.progress import SystemProgress, progress
-from evalsite.studies.queries import images_to_come
+from evalsite.studies.queries import count_prompts, images_to_come
 
 REFRESH_S = 5  # with a script, while images come in
 REFRESH_WITHOUT_SCRIPT_S = 30  # the whole page is loaded anew
@@ -35,7 +35,7 @@ class Row:
 
 
 def painting_context(study: Study, *, may_act: bool, at: datetime) -> dict[str, Any]:
-    """What the page shows. Six queries at most.
+    """What the page shows. Seven queries at most.
 
     Of a draft for which nothing is to be painted, also what else it waits for.
     """
@@ -49,6 +49,7 @@ def painting_context(study: Study, *, may_act: bool, at: datetime) -> dict[str, 
         "rows": rows,
         "n_ready": sum(row.system.ready for row in rows),
         "n_wanted": sum(row.system.wanted for row in rows),
+        "removed": removed_words(*count_prompts(study)),
         "to_come": images_to_come(study) if is_draft and not pending else [],
         "refresh_s": REFRESH_S if pending else 0,
         "refresh_without_script_s": REFRESH_WITHOUT_SCRIPT_S if pending else 0,

@@ -85,6 +85,13 @@ def failure_words(failure: Failure) -> str:
     return f"{words} ({which})" if failure.n == 1 else f"{words} (for example {which})"
 
 
+def removed_words(n_prompts: int, n_removed: int) -> str:
+    """How many prompts have left a study; empty where none has."""
+    if not n_removed:
+        return ""
+    return f"{n_removed:,} of {counted(n_prompts, 'prompt')} left the study, for all systems."
+
+
 def cancelled_words(gone: Cancelled) -> str:
     """What came of cancelling."""
     if not gone.n_images and not gone.n_shared:

@@ -26,6 +26,7 @@ from generation.manifest import (
     ManifestError,
     check_rows,
     listed,
+    printable,
     sample_of,
     write_manifest,
 )
@@ -98,7 +99,7 @@ def bring(
     )
     n_rows = len(rows)
     if pick and asked:
-        rows = [row for row in rows if str(row.get("prompt", "")).strip() in set(asked.texts)]
+        rows = [row for row in rows if not _is_of_another_prompt(row, set(asked.texts))]
     ours = layout == "manifest" and out is None and len(rows) == n_rows
     if not ours:
         _check_place(root, layout, out, replace)
@@ -107,6 +108,7 @@ def bring(
     if not rows:
         raise ManifestError(listed(problems))
     images, of_files = _checked(root, rows)
+    problems = _without(problems, of_files)
     problems += of_files + [
         f"{image.file_name}: {_shape(image.size)} pixels, expected {_shape(size)}"
         for image in images
@@ -121,6 +123,12 @@ def bring(
     elif out is not None:
         _copy(images, out)
     return Brought(layout, out or root, images, n_rows - len(rows), is_written=not ours)
+
+
+def _is_of_another_prompt(row: Row, texts: set[str]) -> bool:
+    """A row whose prompt is missing, or no text, is none: that is a problem."""
+    prompt = row.get("prompt")
+    return isinstance(prompt, str) and bool(prompt) and prompt.strip() not in texts
 
 
 def _shape(size: tuple[int, int]) -> str:
@@ -152,6 +160,12 @@ def _checked(root: Path, rows: Sequence[Row]) -> tuple[tuple[ImportedImage, ...]
     )
 
 
+def _without(problems: Sequence[str], of_files: Sequence[str]) -> list[str]:
+    """Problems by name, without those that the line of a row tells as well."""
+    told = {problem.rpartition(": file_name: ")[2] for problem in of_files}
+    return [problem for problem in problems if printable(problem) not in told]
+
+
 def _place(row: Row, number: int) -> str:
     """Where a row stands, in words: a line where a file names the images, else the image."""
     name = str(row.get("file_name", ""))[:MAX_SHOWN]
@@ -172,13 +186,14 @@ def _against_study(images: Sequence[ImportedImage], rows: Sequence[Row], asked: 
     ]
     if strange:
         problems.append("(images of prompts that the study does not have are left out by --pick)")
-    systems = dict.fromkeys(str(row.get("system", "")) for row in rows)
+    named = [row.get("system") for row in rows]
+    systems = dict.fromkeys(name for name in named if isinstance(name, str))
     for system in filter(KEY.fullmatch, systems):  # what is no key is a problem already
         own = [image for image in images if image.system == system]
         found = {
             str(row.get("prompt", "")).strip()
             for row in rows
-            if str(row.get("system", "")) == system and sample_of(row) in (0, None)
+            if row.get("system") == system and sample_of(row) in (0, None)
         }
         problems += [
             f'{system}: no image (sample 0) for prompt "{text[:80]}"'

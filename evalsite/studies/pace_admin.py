@@ -22,7 +22,7 @@ else:
 
 PACE_HELP = {
     "latency": "The median over single images, from prompt to pixels.",
-    "n_paints": "How many images that median is of.",
+    "images_timed": "How many images that median is of.",
     "batch_size": "How many images at once serve best, of those that were tried.",
     "throughput": "In batches of that size.",
     "is_settled": "Whether no larger batch is to be tried.",
@@ -56,7 +56,7 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
         "device",
         "options",
         "latency",
-        "n_paints",
+        "images_timed",
         "measured_at",
         "versions",
         "batch_size",
@@ -112,6 +112,10 @@ class PaceAdmin(ReadOnly, PaceModelAdmin):
     @admin.display(description="one image, ms", ordering="latency_ms")
     def latency(self, pace: Pace) -> str:
         return _three_digits(pace.latency_ms)
+
+    @admin.display(ordering="n_paints")
+    def images_timed(self, pace: Pace) -> str:
+        return f"{pace.n_paints:,}"
 
     @admin.display(description="images a second", ordering="images_per_s")
     def throughput(self, pace: Pace) -> str:

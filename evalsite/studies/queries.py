@@ -72,6 +72,12 @@ def live_prompts(study: Study) -> QuerySet[Prompt]:
     return study.prompts.filter(removed_at=None)
 
 
+def count_prompts(study: Study) -> tuple[int, int]:
+    """How many prompts a study has, and how many of them have left it. One query."""
+    n = study.prompts.aggregate(all=Count("pk"), removed=Count("removed_at"))
+    return n["all"], n["removed"]
+
+
 def live(comparison: str = "") -> Q:
     """That a comparison has not left its study, nor its prompt; `comparison` is the way to it."""
     way = f"{comparison}__" if comparison else ""
@@ -119,14 +125,14 @@ class Preparation:
 def preparation(study: Study, *, at: datetime) -> Preparation:
     """Counts per system and what is missing. Seventeen queries at most, whatever the size."""
     found = find_defects(study)
-    prompts = study.prompts.aggregate(n=Count("pk"), removed=Count("removed_at"))
+    n_prompts, n_prompts_removed = count_prompts(study)
     comparisons = Comparison.objects.filter(first__prompt__study=study)
     gone = Q(removed_at__isnull=False) | Q(first__prompt__removed_at__isnull=False)
     counts = comparisons.aggregate(n=Count("pk"), removed=Count("pk", filter=gone))
     return Preparation(
         systems=progress(study, at=at),
-        n_prompts=prompts["n"],
-        n_prompts_removed=prompts["removed"],
+        n_prompts=n_prompts,
+        n_prompts_removed=n_prompts_removed,
         n_comparisons=counts["n"],
         n_comparisons_removed=counts["removed"],
         obstacles=tuple(obstacles(study, found)),
@@ -198,6 +204,7 @@ def images_to_come(study: Study) -> list[str]:
     )
     how = f"or: study prepare {study.slug}"
     form = "painted, but not yet in the form that raters see: the sweep makes that, " + how
+    again = f"asked for again with: study retry {study.slug}"
     told = (  # of one, and of more
         (n["to_paint"], "is not ready to be shown yet", "are not ready to be shown yet"),
         (
@@ -213,8 +220,8 @@ def images_to_come(study: Study) -> list[str]:
         ),
         (
             n["cancelled"],
-            "was cancelled: retry asks for it again",
-            "were cancelled: retry asks for them again",
+            f"was cancelled; it is {again}",
+            f"were cancelled; they are {again}",
         ),
     )
     return [

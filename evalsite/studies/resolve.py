@@ -147,12 +147,14 @@ def _told_apart(systems: Iterable[ResolvedSystem]) -> tuple[ResolvedSystem, ...]
 
 def problems_of(sound: Sound, *, checkpoint_dirs: Iterable[Path]) -> list[str]:
     """What else is wrong or missing of a study file with problems, as far as its sound parts tell:
-    of its prompts where nothing is wrong with them, and of each system that is sound."""
+    of its prompts where nothing is wrong with them, and of each system that is sound. Which prompts
+    a faulty seed would draw is not known, so no image is missed for them."""
     spec, folders = sound.spec, list(checkpoint_dirs)
     rows, told = list[PromptRow](), list[str]()
-    if not {"prompts", "seed"} & sound.faulty:
+    if "prompts" not in sound.faulty:
         rows, _, told = read_prompts_of(spec)
-    texts = [row.text for row in rows]
+    is_drawn = isinstance(spec.prompts, PromptFile) and spec.prompts.draw is not None
+    texts = [] if is_drawn and "seed" in sound.faulty else [row.text for row in rows]
     systems = [
         resolve_system(system, spec.folder, folders, texts)
         for system in spec.systems

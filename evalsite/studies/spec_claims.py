@@ -136,9 +136,15 @@ def readable_claims(rows: Any) -> list[Json | None]:
 
 
 def keys_in(rows: Any) -> list[str] | None:
-    """The keys of tables in a file, sound or not; None where one has none that could be read."""
+    """The keys of tables in a file, sound or not; None where one has none that could be read.
+
+    A system that still has its `use` uses one that is not known: it would have had that key.
+    """
     tables = rows if isinstance(rows, list) else ()
-    keys = [table.get("key") if isinstance(table, Mapping) else None for table in tables]
+    keys = [
+        table.get("key", table.get("use")) if isinstance(table, Mapping) else None
+        for table in tables
+    ]
     known = [key.strip() for key in keys if isinstance(key, str)]
     return known if keys and len(known) == len(keys) else None
 

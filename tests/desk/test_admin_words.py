@@ -96,6 +96,13 @@ def test_a_row_of_speeds_says_on_what_it_was_measured_and_with_what(admin_client
     assert "paper compile torch 2.9.1 - 1,234 a second 128 at once - " in said
 
 
+def test_a_speed_s_page_says_how_many_images_were_timed(admin_client: Client):
+    timed = {"latency_ms": 12345.6, "n_paints": 1005, "measured_at": world.NOON}
+    pace = Pace.objects.create(recipe_digest="0" * 64, device="paper", **timed)
+    said = words_of(admin_client, "generation_pace_change", pace.pk)
+    assert "Images timed: 1,005 How many images that median is of." in said
+
+
 def test_counts_have_their_thousands_set_apart(admin_client: Client):
     draft, opened = world.study(n_systems=0, n_prompts=0), world.open_study()
     Study.objects.filter(pk=opened.pk).update(n_planned=1440)
@@ -149,6 +156,18 @@ def test_pages_fit_a_phone_and_can_be_read_in_light_and_dark(page: Page):
             assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], address
 
 
+def list_fits(page: Page, name: str) -> bool:
+    """Whether a list needs no scrolling on a desk, beside its filter and the menu."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(reverse(f"admin:{name}_changelist"))
+    page.get_by_role("heading", name="Filter").wait_for()
+    return bool(
+        page.evaluate(
+            "(list => list.scrollWidth <= list.clientWidth)(document.querySelector('.results'))"
+        )
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_list_of_speeds_fits_a_desk(page: Page):
     versions = {"torch": "2.9.1+cu128", "diffusers": "0.35.2", "transformers": "4.57.3"}
@@ -168,13 +187,23 @@ def test_the_list_of_speeds_fits_a_desk(page: Page):
             batch_size=128,
             images_per_s=1234.5,
         )
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(reverse("admin:generation_pace_changelist"))
-    page.get_by_role("heading", name="Filter").wait_for()  # beside it, and so does the menu
-    wide, room = page.evaluate(
-        "(list => [list.scrollWidth, list.clientWidth])(document.querySelector('.results'))"
-    )
-    assert wide <= room
+    assert list_fits(page, "generation_pace")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_list_of_studies_fits_a_desk(page: Page):
+    for slug in ("sdxl-turbo", "how-many-steps-does-turbo-need"):
+        study = world.open_study(slug=slug, title="How many steps does SDXL Turbo need? " * 2)
+        close_study(study=study, at=world.NOON)
+    assert list_fits(page, "studies_study")
+    days = page.locator(".results td:is(.field-opened, .field-closed)")
+    assert days.all_inner_texts() == [world.NOON.date().isoformat()] * 4
+    n_lines = """cells => cells.map(cell => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getClientRects().length;
+    })"""
+    assert days.evaluate_all(n_lines) == [1] * 4
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,11 +1,13 @@
 """The admin's painting page: it tells how far images are, renews itself, and leads to acts."""
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
@@ -53,6 +55,13 @@ def address(study: Study) -> str:
 def act(study: Study, name: str, system: str = "") -> str:
     page = reverse("admin:studies_study_act", args=[study.pk, name])
     return f"{page}?system={system}" if system else page
+
+
+def status(study: Study) -> str:
+    """What `study status` says."""
+    out = io.StringIO()
+    call_command("study", "status", study.slug, stdout=out)
+    return out.getvalue()
 
 
 def shown(client: Client, study: Study) -> str:
@@ -130,6 +139,22 @@ def test_acts_that_can_do_nothing_are_not_offered():
     painting.cancel(study, at=NOON)
     assert "Retry all" in shown(client, study)
     assert "Cancel" not in shown(client, study).replace("Cancelled", "")
+
+
+@pytest.mark.parametrize(
+    ("n_prompts", "words"),
+    [
+        (4, "2 of 4 prompts left the study, for all systems."),
+        (1, "1 of 1 prompt left the study, for all systems."),
+    ],
+)
+def test_it_says_how_many_prompts_left_in_the_words_of_the_terminal(n_prompts, words):
+    study, client = asked(n_prompts=n_prompts), signed_in()
+    assert "left the study" not in shown(client, study)
+    assert "left the study" not in status(study)
+    study.prompts.filter(position__lt=2).update(removed_at=NOON, removed_reason="an image failed")
+    assert f"<p>{words}</p>" in shown(client, study)
+    assert words in status(study)
 
 
 def test_it_says_what_a_painted_draft_waits_for():

@@ -164,6 +164,31 @@ def test_check_looks_at_what_is_sound_in_a_file_with_problems(tmp_path):
     ]
 
 
+def test_check_reads_the_prompts_of_a_file_whose_seed_is_none(tmp_path):
+    seed = '  - small.toml: seed: expected a whole number from 0 to 2^53 - 1, found "a"'
+    study_file(tmp_path)  # and its images
+    path = study_file(tmp_path, seed="a", prompts={"file": "nix.txt"})
+    assert refused("check", path).splitlines()[1:] == [
+        seed,
+        f"  - nix.txt: there is no such file (looked for {tmp_path / 'nix.txt'})",
+    ]
+    (tmp_path / "p.txt").write_text("\n".join([*PROMPTS, "a wall", "a hill"]))
+    path = study_file(tmp_path, seed="a", prompts={"file": "p.txt", "draw": 9})
+    assert refused("check", path).splitlines()[1:] == [
+        seed,
+        "  - p.txt: draw = 9, but only 5 prompts are left to draw from",
+    ]
+    path = study_file(tmp_path, seed="a", prompts={"file": "p.txt"})
+    lacking = 'no image (sample 0) for 2 of the study\'s prompts: "a wall"; "a hill"'
+    assert refused("check", path).splitlines()[1:] == [
+        seed,
+        f"  - alpha: {lacking}",
+        f"  - beta: {lacking}",
+    ]
+    path = study_file(tmp_path, seed="a", prompts={"file": "p.txt", "draw": 3})
+    assert refused("check", path).splitlines()[1:] == [seed]  # which are drawn nobody knows
+
+
 def test_check_says_a_rule_of_the_painter_s_once(tmp_path):
     path = study_file(tmp_path, systems=[imported("alpha"), painted("beta", timesteps=[9, 5])])
     told = refused("check", path)
@@ -357,7 +382,9 @@ def test_cancel_says_what_is_painted_no_more_and_retry_asks_again(tmp_path):
     said = run("status", "small")
     assert "cancelled, 3 not asked for" in said
     assert "3 images are not ready to be shown yet" in said
-    assert "3 images were cancelled: retry asks for them again" in said
+    cancelled = "3 images were cancelled; they are asked for again with: study retry small"
+    assert cancelled in said
+    assert f"  - {cancelled}\n" in f"{refused('open', 'small')}\n"
     assert said.count("waits for a worker") == 1
     assert "Cancelled: 3 images." in (said := run("cancel", "small"))
     assert "study retry small\n" in said

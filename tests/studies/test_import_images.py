@@ -300,6 +300,53 @@ def test_a_system_that_is_no_key_is_refused_and_moves_no_cursor(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("system", "problem"),
+    [
+        (4, "expected text, got 4"),
+        (["alpha"], "expected text, got ['alpha']"),
+        ("Alpha!", "expected a key of small letters, digits, - and _, at most 60, got 'Alpha!'"),
+        (None, "missing"),
+        ("", "missing"),
+    ],
+)
+def test_a_row_of_no_system_is_refused_when_one_system_is_taken(tmp_path, system, problem):
+    folder = tmp_path / "images"
+    study = study_of_manifest(folder, system=system)
+    (folder / "alpha-2.png").write_text("no picture")
+    options = {"layout": "manifest", "system": "alpha", "study": study}
+    *told, without = refused(folder, **options)
+    assert told[0] == f"line 2, alpha-1.png: system: {problem}"
+    assert told[1].startswith("line 3, alpha-2.png: file_name: alpha-2.png: not an image")
+    assert without == f'alpha: no image (sample 0) for prompt "{PROMPTS[1]}"'
+    with pytest.raises(CommandError, match="Nothing was written"):
+        run(folder, system="alpha", out=tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_prompt_that_is_no_text_is_not_left_out_as_another(tmp_path):
+    study = study_of_manifest(tmp_path / "images", prompt=4)
+    options = {"system": "alpha", "study": study, "pick": True}
+    assert "line 2, alpha-1.png: prompt: expected text, got 4" in refused(
+        tmp_path / "images", **options
+    )
+
+
+def test_a_model_s_name_that_is_no_text_is_refused_by_its_line(tmp_path):
+    rows = [
+        {"file_name": f"{n}.png", "text": prompt, "system": system}
+        for n, (prompt, system) in enumerate(zip(PROMPTS, ("Mine", 0, {"a": 1})))
+    ]
+    for n in range(len(rows)):
+        put(tmp_path / "theirs", f"{n}.png", n)
+    (tmp_path / "theirs/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for system in ("mine", "a-1", ""):
+        assert refused(tmp_path / "theirs", system=system, out=tmp_path / "ours")[-2:] == [
+            "line 2 of the metadata: system: expected text, got 0",
+            "line 3 of the metadata: system: expected text, got {'a': 1}",
+        ]
+
+
 def test_images_too_small_or_of_a_wrong_size_are_named(tmp_path):
     folder = geneval(tmp_path / "theirs", n_samples=1)
     put(folder, "00001/samples/00000.png", side=32)
@@ -354,6 +401,23 @@ def test_links_and_strange_files_are_named_before_any_image_is_opened(tmp_path):
         "00001/samples/00009.gif: expected one of PNG, JPEG, WEBP",
         "00001/samples/best one.png: has no place in the layout geneval",
         "00003: a symbolic link, expected the file itself",
+    ]
+
+
+def test_a_link_is_told_once_by_its_line_where_a_row_names_it(tmp_path):
+    folder = image_folder(tmp_path / "images", ("alpha",))
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    for place, name in enumerate(["link.png", "./new\nline.png", "untold.png"]):
+        (folder / name).symlink_to(folder / "alpha-0.png")
+        rows[place]["file_name"] = name
+    rows[2] |= {"system": ""}  # of which no file is looked at
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    a_link = "a symbolic link, expected the file itself"
+    assert refused(folder, layout="manifest") == [
+        f"untold.png: {a_link}",
+        f"line 1, link.png: file_name: link.png: {a_link}",
+        f"line 2, ./new\\nline.png: file_name: new\\nline.png: {a_link}",
+        "line 3, untold.png: system: missing",
     ]
 
 

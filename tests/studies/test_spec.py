@@ -388,6 +388,18 @@ def test_a_claim_may_be_about_a_system_whose_key_cannot_be_read():
     ]
 
 
+def test_a_system_of_an_unknown_use_is_known_by_that_name_to_claims():
+    unknown = {"use": "tiny-lcm-9", "label": "LCM"}
+    claims = [claim(second="tiny-lcm-9"), claim(second="tiny-turbo-2")]
+    found = problems(systems=[painted("alpha"), unknown], claims=claims)
+    assert [line.partition(": ")[2] for line in found[1:]] == [
+        "[[claims]] number 2, second: expected the key of a system (alpha, tiny-lcm-9), "
+        'found "tiny-turbo-2"',
+    ]
+    found = problems(systems=[painted("alpha"), unknown | {"key": "mine"}], claims=claims[:1])
+    assert "expected the key of a system (alpha, mine)" in found[1]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from evalsite.desk.wording import failure_words, notes_of
+from evalsite.desk.wording import failure_words, notes_of, removed_words
 from evalsite.results.terminal import plain_table, print_table
 from evalsite.studies.models import Study
 from evalsite.studies.progress import SystemProgress
@@ -104,12 +104,8 @@ def show_preparation(console: Console, slug: str, preparation: Preparation) -> N
     show_notes(console, preparation.systems)
     show_failures(console, slug, preparation.systems)
     show_defects(console, preparation)
-    if preparation.n_prompts_removed:
-        console.print(
-            f"  {preparation.n_prompts_removed:,} of {counted(preparation.n_prompts, 'prompt')} "
-            "left the study, for all systems.\n",
-            highlight=False,
-        )
+    if words := removed_words(preparation.n_prompts, preparation.n_prompts_removed):
+        console.print(f"  {words}\n", highlight=False)
 
 
 def show_notes(console: Console, systems: Sequence[SystemProgress]) -> None:

@@ -297,20 +297,10 @@ class Command(BaseCommand):
     def _end(self, study: Study, preparation: Preparation, options: dict[str, Any]) -> None:
         pages.show_preparation(self.console, study.slug, preparation)
         if preparation.obstacles:
-            cancelled = any(system.cancelled_at for system in preparation.systems)
-            hints = [
-                *(
-                    [f"What failed is asked for again with: study retry {study.slug}"]
-                    * (preparation.failed > 0)
-                ),
-                *(
-                    [f"What was cancelled is asked for again with: study retry {study.slug}"]
-                    * cancelled
-                ),
-            ]
-            raise CommandError(
-                _listed(f"Study {study.slug} cannot be opened.", [*preparation.obstacles, *hints])
-            )
+            problems = list(preparation.obstacles)  # what was cancelled among them, with its way
+            if preparation.failed:
+                problems.append(f"What failed is asked for again with: study retry {study.slug}")
+            raise CommandError(_listed(f"Study {study.slug} cannot be opened.", problems))
         self._say("Ready." if options["no_next"] else f"Ready. Next: study open {study.slug}")
 
     # Voting
