@@ -19,7 +19,19 @@ env = environ.Env()
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
-DEBUG = env.bool("DEBUG", default=True)
+SWITCH = {"on": True, "true": True, "yes": True, "1": True}
+SWITCH |= {"off": False, "false": False, "no": False, "0": False}
+
+
+def switched(name: str, *, default: bool) -> bool:
+    """A variable that is on or off; what is neither must not pass for off."""
+    said = env.str(name, default="").strip().lower()
+    if said and said not in SWITCH:
+        raise ImproperlyConfigured(f"{name}: expected on or off, got {said}.")
+    return SWITCH.get(said, default)
+
+
+DEBUG = switched("DEBUG", default=True)
 INSECURE_KEY = "insecure-key-of-the-embedded-default"
 SECRET_KEY = env.str("SECRET_KEY", default=INSECURE_KEY)
 HOME_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
@@ -144,7 +156,7 @@ CHECKPOINT_DIRS = [
 ]
 PAINTING_DEVICE = env.str("PAINTING_DEVICE", default="")  # empty: cuda where there is one
 PAINTING_OPTIONS = env.list("PAINTING_OPTIONS", default=[])  # empty: what suits the device
-PAINTING_LATENCY = env.bool("PAINTING_LATENCY", default=True)  # time single images, once a recipe
+PAINTING_LATENCY = switched("PAINTING_LATENCY", default=True)  # time single images, once a recipe
 
 # Celery: messages are nudges, the Image rows are the queue. See generation/celery.py.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -177,7 +189,7 @@ CONTENT_SECURITY_POLICY = {
 }
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-SECURE_TLS = env.bool("SECURE_TLS", default=not DEBUG)
+SECURE_TLS = switched("SECURE_TLS", default=not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_TLS
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_TLS

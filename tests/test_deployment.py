@@ -105,9 +105,11 @@ def test_no_secret_stands_in_it():
         ({"ALLOWED_HOSTS": "study.example.org"}, "DEBUG: must be off"),
         ({"ALLOWED_HOSTS": "study.example.org", "DEBUG": "off"}, "SECRET_KEY"),
         ({"DEBUG": "off", "SECRET_KEY": "short"}, "SECRET_KEY"),
+        ({"SECURE_TLS": "maybe"}, "SECURE_TLS: expected on or off, got maybe"),
+        ({"DEBUG": "of"}, "DEBUG: expected on or off, got of"),
     ],
 )
-def test_a_public_site_does_not_start_on_the_embedded_default(environment, refusal, tmp_path):
+def test_settings_that_nobody_means_for_a_public_site_are_refused(environment, refusal, tmp_path):
     ours = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), **environment}
     run = subprocess.run(
         [sys.executable, "-c", "import evalsite.settings"],

@@ -32,7 +32,9 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 )
 SETTINGS_VARIABLES = set(
-    re.findall(r'\benv\.\w+\(\s*"([A-Z_]+)"', (ROOT / "evalsite" / "settings.py").read_text())
+    re.findall(
+        r'\b(?:env\.\w+|switched)\(\s*"([A-Z_]+)"', (ROOT / "evalsite" / "settings.py").read_text()
+    )
 )
 
 
